@@ -1,0 +1,5 @@
+import sys
+
+from ntp.cli import main
+
+sys.exit(main())

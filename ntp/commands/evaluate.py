@@ -1,0 +1,88 @@
+"""``ntp evaluate``: measure a trained run on its validation text or on any other data."""
+
+import json
+import math
+import time
+from datetime import UTC, datetime
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ntp.commands.composed import overrides
+from ntp.config.instantiate import build
+from ntp.config.schema import EvaluateConfig
+from ntp.config.validation import resolve, validate
+from ntp.data.prepare import prepare_text
+from ntp.data.store import TokenStore
+from ntp.evaluation.likelihood import evaluate_rows
+from ntp.tracking.describe import facts, short
+from ntp.tracking.run_directory import json_safe
+from ntp.tracking.tree import print_config
+from ntp.training.load import Run, choose_device, load_run
+
+
+def run(config: DictConfig) -> dict[str, float]:
+    """Print loss, perplexity, bits per token and bits per byte, and append them to ``evaluations.jsonl`` of the run.
+
+    Raises:
+        ConfigError: there is no such run or no such data.
+    """
+    typed = validate(config, EvaluateConfig)
+    if typed.print_config:
+        print_config(resolve(config))
+    device = choose_device(typed.accelerator)
+    trained = load_run(typed.run, typed.checkpoint, typed.allow_targets, device)
+    store, split = _text(typed, trained)
+    started = time.perf_counter()
+    metrics = evaluate_rows(
+        trained.model,
+        trained.objective,
+        trained.tokenizer,
+        store,
+        trained.config.data,
+        rows=typed.rows,
+        batch_size=typed.batch_size,
+        seed=typed.seed,
+        precision=typed.precision,
+        device=device,
+    )
+    seconds = time.perf_counter() - started
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": typed.checkpoint,
+        "step": trained.step,
+        "overrides": overrides(),
+        "split": split,
+        "likelihood": trained.objective.likelihood,
+        **metrics,
+    }
+    with open(trained.path / "evaluations.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(json_safe(record)) + "\n")
+    facts(
+        [
+            ("run", f"{trained.path}, {typed.checkpoint} checkpoint, step {trained.step:,}"),
+            ("text", f"{split}: {short(store.total_bytes, 'B')}, {short(len(store))} tokens"),
+            ("loss", f"{metrics.get('loss', math.nan):.4f} nats per target ({trained.objective.likelihood})"),
+            ("perplexity", f"{metrics.get('perplexity', math.nan):,.3f}"),
+            ("bits per token", f"{metrics.get('bits_per_token', math.nan):.4f}"),
+            ("bits per byte", f"{metrics.get('bits_per_byte', math.nan):.4f}"),
+            ("targets", f"{int(metrics['targets']):,} in {seconds:.1f} s"),
+        ],
+        Console(),
+    )
+    return metrics
+
+
+def _text(config: EvaluateConfig, trained: Run) -> tuple[TokenStore, str]:
+    data = trained.config.data if config.data is None else config.data
+    split = config.split or ("validation" if config.data is None else "all")
+    corpus = build(data.corpus, "data.corpus", allow=[*config.allow_targets, *trained.config.allow_targets])
+    store = prepare_text(
+        corpus,
+        trained.tokenizer,
+        split=split,
+        validation=data.validation,
+        validation_fraction=data.validation_fraction,
+        cache_dir=data.cache_dir,
+    )
+    return store, split

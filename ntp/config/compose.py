@@ -1,0 +1,117 @@
+"""Hydra at the door: compose a command's config, call the command, and explain what Hydra refuses."""
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ntp.config import resolvers, search_path
+from ntp.config.nearest import suggestion
+
+CONFIG_MODULE = "ntp.conf"
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def hydra_main(command: str, arguments: list[str]) -> None:
+    """Run ``ntp.commands.<command>.run(config)`` under Hydra.
+
+    Args:
+        command: name of the command, of its module and of its root config.
+        arguments: what follows the command on the command line: overrides and Hydra's own flags.
+
+    Raises:
+        HydraException, OmegaConfBaseException: the config does not compose; see `explain`.
+        Exception: whatever the command raises; in a sweep the first one, when all jobs are done.
+    """
+    resolvers.register()
+    search_path.register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; the command line turns them into one line
+    argv = sys.argv
+    failures: list[Exception] = []
+
+    def task(config: DictConfig) -> Any:
+        # Lightning starts the other ranks of a DDP run with sys.argv: they need the command too.
+        sys.argv = argv
+        if "run_dir" in config:
+            # Every rank and every job of a sweep writes where Hydra says.
+            config.run_dir = HydraConfig.get().runtime.output_dir
+        try:
+            return importlib.import_module(f"ntp.commands.{command}").run(config)
+        except Exception as error:
+            # Raised again below: from here Hydra would add lines of its own to what the user reads.
+            failures.append(error)
+            if "run_dir" in config:
+                with contextlib.suppress(OSError):
+                    os.rmdir(config.run_dir)  # only if nothing was written
+            return None
+
+    sys.argv = [f"ntp {command}" if "--help" in arguments else argv[0], *arguments]
+    try:
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=command, version_base="1.3")(task)()
+    finally:
+        sys.argv = argv
+    if failures:
+        raise failures[0]
+
+
+def explain(error: Exception, command: str, arguments: list[str]) -> str:
+    """One line for an error of Hydra's: the key that is wrong and the nearest right one."""
+    first_line = str(error).strip().split("\n")[0]
+    overrides = [one for one in arguments if not one.startswith("-")]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            groups = _all_groups(loader)
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+            chosen = []
+            for one in parsed:
+                name = one.key_or_group
+                if name not in groups:
+                    continue
+                options = loader.get_group_options(name)
+                value = str(one.value())
+                if one.value() is not None and value not in options and not one.is_sweep_override():
+                    return f"{name}: there is no '{value}'{suggestion(value, options)}"
+                chosen.append(str(one.input_line))
+            known = _all_keys(compose(command, overrides=chosen))
+            for one in parsed:
+                if (
+                    one.key_or_group not in groups
+                    and one.key_or_group not in known
+                    and not (one.is_add() or one.is_delete())
+                ):
+                    names = known | set(groups)
+                    return f"{one.key_or_group}: no such key{suggestion(one.key_or_group, names)}"
+    except CONFIG_ERRORS:
+        pass
+    return first_line
+
+
+def _all_groups(loader: Any, prefix: str = "") -> list[str]:
+    groups = []
+    for name in loader.list_groups(prefix):
+        path = f"{prefix}/{name}" if prefix else name
+        groups += [path, *_all_groups(loader, path)]
+    return groups
+
+
+def _all_keys(config: Any, prefix: str = "") -> set[str]:
+    keys = set()
+    if isinstance(config, DictConfig):
+        for name in map(str, config):
+            path = f"{prefix}.{name}" if prefix else name
+            keys.add(path)
+            if not OmegaConf.is_missing(config, name) and not OmegaConf.is_interpolation(config, name):
+                keys |= _all_keys(config[name], path)
+    return keys

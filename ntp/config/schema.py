@@ -1,0 +1,151 @@
+"""The typed shape of every configuration. The YAML files under ``conf/`` explain the fields to a user.
+
+A node with ``_target_`` names a class; its other keys are that class's arguments, and `ntp.config.validation`
+checks them against its signature, so that a new objective or corpus needs no entry here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ntp.config.types import Count, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+
+Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
+
+
+def _names_a_class(node: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(node.get("_target_"), str):
+        raise ValueError("needs a _target_, the full name of the class to build")
+    return node
+
+
+Target = Annotated[dict[str, Any], AfterValidator(_names_a_class)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; refuses keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DataConfig(Section):
+    """Which text, cut how. See ``conf/data/rows/default.yaml``."""
+
+    corpus: Target
+    tokenizer: Target
+    sequence_length: PositiveInt
+    batch_size: PositiveInt
+    micro_batch_size: PositiveInt | None
+    workers: Count
+    documents: Literal["concatenate", "isolate"]
+    validation: Literal["auto", "hash", "tail"]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    repeat_first_batch: bool
+    cache_dir: str
+
+
+class TrainerConfig(Section):
+    """Where and how it runs. See ``conf/trainer/cpu.yaml``."""
+
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: PositiveInt | Literal["auto"]
+    num_nodes: PositiveInt
+    strategy: str | Target
+    precision: Precision
+    matmul_precision: Literal["highest", "high", "medium"]
+    compile: bool
+    gradient_clip_norm: PositiveFloat | None
+    log_every_steps: PositiveInt
+    progress_bar: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    peak_teraflops: PositiveFloat | None
+
+
+BUDGET_UNITS = ("steps", "tokens", "bytes", "flops", "minutes")
+
+
+class BudgetConfig(Section):
+    """How long to train, in one unit. See ``conf/budget/default.yaml``."""
+
+    steps: PositiveInt | None
+    tokens: PositiveInt | None
+    bytes: PositiveInt | None
+    flops: PositiveFloat | None
+    minutes: PositiveFloat | None
+    otherwise_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "BudgetConfig":
+        given = [unit for unit in BUDGET_UNITS if getattr(self, unit) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given; keep one and set the other to null")
+        return self
+
+
+class EvaluationConfig(Section):
+    """When and on what a run validates itself. See ``conf/evaluation/default.yaml``."""
+
+    every_steps: PositiveInt | None
+    rows: PositiveInt | None
+    final_rows: PositiveInt | None
+    sample_tokens: Count
+
+
+class CommonConfig(Section):
+    """What every command shares."""
+
+    seed: Count
+    allow_targets: list[str]
+    print_config: bool
+
+
+class TrainConfig(CommonConfig):
+    """``conf/train.yaml`` and ``conf/check.yaml``."""
+
+    run_dir: str
+    tags: list[str]
+    model: Target
+    data: DataConfig
+    objective: Target
+    trainer: TrainerConfig
+    optimizer: Target
+    schedule: Target
+    budget: BudgetConfig
+    evaluation: EvaluationConfig
+    logger: dict[str, Target]
+    callbacks: dict[str, Target]
+
+
+class EvaluateConfig(CommonConfig):
+    """``conf/evaluate.yaml``."""
+
+    run: str
+    checkpoint: Literal["best", "last"]
+    data: DataConfig | None = None
+    split: Literal["validation", "train", "all"] | None
+    rows: PositiveInt | None
+    batch_size: PositiveInt | None
+    accelerator: Literal["cpu", "gpu", "auto"]
+    precision: Precision
+
+
+class GenerateConfig(CommonConfig):
+    """``conf/generate.yaml``."""
+
+    run: str
+    checkpoint: Literal["best", "last"]
+    prompt: str
+    samples: PositiveInt
+    tokens: PositiveInt
+    greedy: bool
+    temperature: PositiveFloat
+    top_k: PositiveInt | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    min_p: Probability | None
+    repetition_penalty: PositiveFloat
+    stop_at_end: bool
+    stream: bool | None
+    accelerator: Literal["cpu", "gpu", "auto"]
+
+
+__all__ = ["BUDGET_UNITS", "EvaluateConfig", "GenerateConfig", "NonNegativeFloat", "Section", "TrainConfig"]

@@ -1,0 +1,102 @@
+"""The LightningDataModule of every run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from ntp.config.schema import DataConfig, EvaluationConfig
+from ntp.data.datasets import BatchMaker, Corruption, FixedRows, TrainingRows
+from ntp.data.example import Batch
+from ntp.data.prepare import Prepared
+from ntp.data.rows import micro_batch_size, text_windows, training_windows
+from ntp.data.sampling import DataOrder, StepSampler
+
+
+class TextDataModule(LightningDataModule):
+    """Rows of a prepared text, made into examples by an objective.
+
+    Args:
+        prepared: tokenizer and token stores.
+        objective: bound objective.
+        config: the ``data`` node.
+        evaluation: the ``evaluation`` node.
+        seed: of the order and of every corruption.
+        steps: optimizer steps of the run; None when a clock ends it.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        objective: Corruption,
+        config: DataConfig,
+        evaluation: EvaluationConfig,
+        seed: int,
+        steps: int | None,
+    ) -> None:
+        super().__init__()
+        self.config, self.evaluation, self.seed, self.steps = config, evaluation, seed, steps
+        tokenizer = prepared.tokenizer
+        self.make_batch = BatchMaker(objective, config.sequence_length, tokenizer.token_bytes, tokenizer.padding)
+        self.train_windows = training_windows(prepared, objective, config)
+        self.validation_windows = text_windows(prepared.validation, objective, config)
+        self.final = False
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The whole run as one epoch."""
+        rank, world_size = self._ranks
+        config = self.config
+        order = DataOrder(
+            len(self.train_windows), self.train_windows.stride, config.batch_size, self.seed, config.repeat_first_batch
+        )
+        size = micro_batch_size(config, world_size)
+        sampler = StepSampler(self.steps, config.batch_size, size, rank, world_size)
+        return self._loader(TrainingRows(self.train_windows, order, self.make_batch), sampler, config.workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The fixed validation rows: a part of them during the run, `EvaluationConfig.final_rows` at its end."""
+        rank, world_size = self._ranks
+        count = self.evaluation.final_rows if self.final else self.evaluation.rows
+        rows = FixedRows(self.validation_windows, count, self.seed, self.config.batch_size, self.make_batch)
+        size = micro_batch_size(self.config, world_size)
+        return self._loader(rows, ShareSampler(len(rows), size, rank, world_size), workers=0)
+
+    def _loader(self, rows: Any, sampler: Sampler[list[int]], workers: int) -> DataLoader[Batch]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            rows,
+            batch_sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            pin_memory=on_gpu,
+            persistent_workers=workers > 0,
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class ShareSampler(Sampler[list[int]]):
+    """Every ``world_size``-th batch of a fixed list of rows: no row twice, none left out.
+
+    Args:
+        rows: how many there are.
+        batch_size: rows at a time.
+        rank, world_size: which share.
+    """
+
+    def __init__(self, rows: int, batch_size: int, rank: int, world_size: int) -> None:
+        starts = range(0, rows, batch_size)
+        self.batches = [list(range(start, min(start + batch_size, rows))) for start in starts][rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

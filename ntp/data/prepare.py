@@ -1,0 +1,234 @@
+"""From a corpus to token stores, once: everything that shaped the result is the key under which it is kept."""
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ntp.config.errors import ConfigError
+from ntp.data.corpora.base import Corpus
+from ntp.data.split import Texts, Validation, divide
+from ntp.data.store import FORMAT, DamagedStore, TokenStore, write_store
+from ntp.data.tokenizers.documents import Progress
+from ntp.data.tokenizers.recipe import Recipe
+from ntp.data.tokenizers.tokenizer import Tokenizer
+
+CODE_VERSION = 1
+"""Changes whenever the same corpus and recipe would be divided, cleaned or tokenised in another way."""
+
+Part = Literal["train", "validation", "all"]
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus ready to be trained on.
+
+    Attributes:
+        tokenizer: made from the training documents alone, or loaded.
+        train: what is learned from.
+        validation: what is held out.
+        notes: what a user should know: one line each.
+        digest: of everything that shaped it; equal digests mean equal data.
+    """
+
+    tokenizer: Tokenizer
+    train: TokenStore
+    validation: TokenStore
+    notes: tuple[str, ...]
+    digest: str
+
+
+def prepare(
+    corpus: Corpus,
+    recipe: Recipe,
+    *,
+    validation: Validation = "auto",
+    validation_fraction: float = 0.05,
+    cache_dir: Path | str,
+) -> Prepared:
+    """Divide a corpus, make the tokenizer and tokenise both parts; or take all of it from the cache.
+
+    Several processes may ask at once: one works, the others wait for it.
+
+    Args:
+        corpus: the documents.
+        recipe: of the tokenizer.
+        validation: how the held-out part is chosen; see `ntp.data.split.divide`.
+        validation_fraction: how much is held out where the corpus has no validation split of its own.
+        cache_dir: where prepared data is kept.
+
+    Raises:
+        ConfigError: the corpus, the split or the tokenizer cannot be had as asked for, or the disk is full.
+    """
+    shape = {
+        "corpus": corpus.digest(),
+        "validation": _split_identity(corpus, validation, validation_fraction),
+        "tokenizer": recipe.identity(),
+    }
+    digest = _digest(shape)
+
+    def build(folder: Path) -> None:
+        division = divide(corpus, validation, validation_fraction)
+        with Progress("reading for the tokenizer", division.train.characters) as progress:
+            tokenizer = recipe.train(progress.over(division.train))
+        tokenizer.save(folder / "tokenizer")
+        notes = list(division.notes)
+        wanted = getattr(recipe, "vocabulary_size", tokenizer.vocabulary_size)
+        if tokenizer.vocabulary_size < wanted:
+            notes.append(f"the text is enough for a vocabulary of {tokenizer.vocabulary_size} tokens, not of {wanted}")
+        description = _description(corpus, shape)
+        _write(folder / "train", division.train, tokenizer, {**description, "split": "train"})
+        held_out = {**description, "split": "validation", "method": division.method}
+        store = _write(folder / "validation", division.validation, tokenizer, held_out)
+        if unknown := store.manifest["unknown_tokens"]:
+            notes.append(f"{unknown} tokens of the validation text are unknown to the tokenizer")
+        (folder / "prepared.json").write_text(json.dumps({"notes": notes}), encoding="utf-8")
+
+    def load(folder: Path) -> Prepared:
+        notes = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["notes"]
+        tokenizer = Tokenizer.load(folder / "tokenizer")
+        train, held_out = TokenStore.open(folder / "train"), TokenStore.open(folder / "validation")
+        if tokenizer.digest() != train.manifest["tokenizer_digest"]:
+            raise DamagedStore("its tokenizer has changed")
+        return Prepared(tokenizer, train, held_out, tuple(notes), digest)
+
+    prepared, damage = _cached(Path(cache_dir).expanduser() / "prepared", digest, build, load)
+    if damage is None:
+        return prepared
+    return Prepared(prepared.tokenizer, prepared.train, prepared.validation, (*prepared.notes, damage), digest)
+
+
+def prepare_text(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    split: Part = "all",
+    validation: Validation = "auto",
+    validation_fraction: float = 0.05,
+    cache_dir: Path | str,
+) -> TokenStore:
+    """Tokenise a corpus, or one part of it, with a tokenizer that exists; or take it from the cache.
+
+    Args:
+        corpus: the documents.
+        tokenizer: any.
+        split: which part; ``all`` for the whole, the corpus's own validation split last.
+        validation, validation_fraction: how the parts are told apart, as in `prepare`.
+        cache_dir: where prepared data is kept.
+
+    Raises:
+        ConfigError: the corpus or its split cannot be had as asked for, or the disk is full.
+    """
+    shape = {
+        "corpus": corpus.digest(),
+        "validation": None if split == "all" else _split_identity(corpus, validation, validation_fraction),
+        "split": split,
+        "tokenizer": tokenizer.digest(),
+    }
+
+    def build(folder: Path) -> None:
+        if split == "all":
+            texts = Texts(lambda: _everything(corpus))
+            if next(iter(texts), None) is None:
+                raise ConfigError(corpus.config_key, "there is no text in it")
+        else:
+            division = divide(corpus, validation, validation_fraction)
+            texts = division.train if split == "train" else division.validation
+        _write(folder / split, texts, tokenizer, {**_description(corpus, shape), "split": split})
+
+    def load(folder: Path) -> TokenStore:
+        return TokenStore.open(folder / split)
+
+    return _cached(Path(cache_dir).expanduser() / "texts", _digest(shape), build, load)[0]
+
+
+def _everything(corpus: Corpus) -> Iterator[str]:
+    yield from corpus.documents("train")
+    if corpus.own_validation:
+        yield from corpus.documents("validation")
+
+
+def _split_identity(corpus: Corpus, validation: Validation, fraction: float) -> list[Any]:
+    return ["own"] if validation == "auto" and corpus.own_validation else [validation, fraction]
+
+
+def _digest(shape: dict[str, Any]) -> str:
+    library = importlib.metadata.version("tokenizers")  # another version may cut words in another way
+    key = json.dumps([FORMAT, CODE_VERSION, library, shape], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _description(corpus: Corpus, shape: dict[str, Any]) -> dict[str, Any]:
+    return {"code_version": CODE_VERSION, "corpus": corpus.description(), "made_from": shape}
+
+
+def _write(folder: Path, texts: Texts, tokenizer: Tokenizer, description: dict[str, Any]) -> TokenStore:
+    with Progress(f"tokenising for {description['split']}", texts.characters) as progress:
+        return write_store(folder, progress.over(texts), tokenizer, description)
+
+
+def _cached(
+    root: Path, digest: str, build: Callable[[Path], None], load: Callable[[Path], Loaded]
+) -> tuple[Loaded, str | None]:
+    """A cache entry, built where there is none or a damaged one.
+
+    Returns:
+        What ``load`` makes of the entry's directory, and a note where a damaged entry was replaced.
+    """
+    from filelock import FileLock
+
+    # A whole digest in a path is longer than some file systems take beside a user's own directories.
+    entry = root / digest[:24]
+    damage = None
+    with _disk_errors_explained(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{entry.name}.lock"):
+            if entry.exists():
+                try:
+                    return load(entry), None
+                except (DamagedStore, OSError, ValueError, KeyError) as error:
+                    damage = f"the cache entry {entry} was damaged ({error}) and has been made again"
+                    shutil.rmtree(entry)
+            # What a killed process left behind: the lock says that nobody is working on it.
+            for leftover in root.glob(f".{entry.name}.*.building"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            building = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".building", dir=root))
+            try:
+                build(building)
+                building.chmod(0o777 & ~_umask())
+                building.rename(entry)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+            return load(entry), damage
+
+
+@contextlib.contextmanager
+def _disk_errors_explained(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except DamagedStore as error:  # straight after it was written
+        raise ConfigError("data.cache_dir", f"{root} does not keep what is written to it: {error}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = f"no space left in {root}; free some or put the cache elsewhere (nothing half-written was left)"
+            raise ConfigError("data.cache_dir", problem) from error
+        # A file of the corpus that cannot be read is another matter.
+        if error.filename is not None and Path(str(error.filename)).is_relative_to(root.parent):
+            raise ConfigError("data.cache_dir", f"{root} cannot be written: {error.strerror}") from error
+        raise
+
+
+def _umask() -> int:
+    """The process's mask for new files; mkdtemp ignores it, and a cache may be shared by a group."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

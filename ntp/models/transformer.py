@@ -1,0 +1,234 @@
+"""The Transformer: a decoder, an encoder, or anything between, as the rule of attention says.
+
+It reads tokens and gives hidden states; `Transformer.logits` and `Transformer.token_nll` are separate, because a
+loss needs them at the positions that have a target and nowhere else. Nothing is shifted here: the hidden state of
+position i predicts whatever the target of position i is.
+
+Legend: B rows, L positions of a row, D width, K query heads, G key and value heads, H width of a head, M width of
+the feed-forward network, N targets, V vocabulary.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ntp.config.errors import ConfigError
+from ntp.config.types import PositiveFloat, PositiveInt, Probability
+from ntp.data.example import Attention
+from ntp.models import flex, flops, head
+from ntp.models.attention import Pattern, make_pattern
+from ntp.models.base import LanguageModel
+from ntp.models.blocks import Activation, Block, FeedForward, SelfAttention
+from ntp.models.cache import KVCache
+from ntp.models.checks import check_choice, check_divides
+from ntp.models.initialization import Init, initialize
+from ntp.models.normalization import Norm, make_norm
+from ntp.models.positions import Alibi, LearnedPositions, Rotation, alibi_slopes, rotary, sinusoidal
+
+Positions = Literal["learned", "sinusoidal", "rotary", "alibi", "none"]
+
+
+class Transformer(LanguageModel):
+    """A pre-norm Transformer (Vaswani et al. 2017; GPT-2, Radford et al. 2019; Llama, Touvron et al. 2023).
+
+    Args:
+        vocabulary_size: V, how many token ids there are; in a config, null means the tokenizer's.
+        width: D, channels of the residual stream.
+        layers: how many blocks.
+        heads: K, query heads; each is width / heads channels wide.
+        kv_heads: G, key and value heads, each shared by heads / kv_heads query heads (Ainslie et al. 2023); None
+            means as many as heads.
+        mlp_width: M, channels inside the feed-forward network; None means 4 * width or, for SwiGLU with its third
+            matrix, 8/3 * width rounded to a multiple of 64.
+        norm: normalization before attention, before the feed-forward network, and after the last block.
+        norm_epsilon: added to the mean square (or the variance) before its root is taken.
+        activation: nonlinearity of the feed-forward network.
+        positions: how the model knows where a token stands.
+        rotary_base: rotary wavelengths run from 2 pi positions to about 2 pi times this.
+        context_length: rows of the table of learned positions, which need it; a fact about the model otherwise.
+        qk_norm: whether queries and keys are normalised, per head.
+        tie_embeddings: whether the head uses the token embeddings as its weights (Press & Wolf 2017).
+        bias: whether linear layers and layer norms have a bias; the head has none.
+        dropout: probability of dropping an embedding, an attention weight, or an addition to the residual stream.
+        logit_softcap: squash logits smoothly into (-softcap, softcap); None leaves them alone.
+        init: ``gpt2``, or ``zero_output`` to start every block as the identity.
+        init_std: standard deviation of initial weights.
+        activation_checkpointing: whether the backward pass computes each block again instead of remembering it:
+            less memory, about a third more time.
+
+    Raises:
+        ConfigError: the values do not fit together.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: PositiveInt | None = None,
+        width: PositiveInt = 128,
+        layers: PositiveInt = 4,
+        heads: PositiveInt = 4,
+        kv_heads: PositiveInt | None = None,
+        mlp_width: PositiveInt | None = None,
+        norm: Norm = "rmsnorm",
+        norm_epsilon: PositiveFloat = 1e-5,
+        activation: Activation = "swiglu",
+        positions: Positions = "rotary",
+        rotary_base: PositiveFloat = 10000.0,
+        context_length: PositiveInt | None = None,
+        qk_norm: bool = False,
+        tie_embeddings: bool = True,
+        bias: bool = False,
+        dropout: Probability = 0.0,
+        logit_softcap: PositiveFloat | None = None,
+        init: Init = "gpt2",
+        init_std: PositiveFloat = 0.02,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        if vocabulary_size is None:
+            raise ConfigError("model.vocabulary_size", "is null and there is no tokenizer to take it from; give it")
+        check_choice("model.norm", norm, get_args(Norm))
+        check_choice("model.activation", activation, get_args(Activation))
+        check_choice("model.positions", positions, get_args(Positions))
+        check_choice("model.init", init, get_args(Init))
+        if positions == "rotary":
+            if width % 2:
+                raise ConfigError("model.width", f"rotary positions turn pairs of channels; take {width + 1}")
+            check_divides("model.heads", heads, width // 2, "half of model.width (rotary positions turn pairs)")
+        check_divides("model.heads", heads, width, "model.width")
+        check_divides("model.kv_heads", kv_heads, heads, "model.heads")
+        if positions == "learned" and context_length is None:
+            raise ConfigError("model.context_length", "learned positions need it; the value of data.sequence_length")
+        if mlp_width is None:
+            mlp_width = max(64, 64 * round(8 * width / (3 * 64))) if activation == "swiglu" else 4 * width
+
+        self.vocabulary_size, self.width, self.context_length = vocabulary_size, width, context_length
+        self.heads, self.head_width = heads, width // heads
+        self.positions, self.rotary_base, self.position_std = positions, rotary_base, init_std
+        self.logit_softcap = logit_softcap
+        self.attention_dropout = dropout
+        self.activation_checkpointing = activation_checkpointing
+
+        self.token_embedding = nn.Embedding(vocabulary_size, width)
+        self.position_embedding: LearnedPositions | None = None
+        if positions == "learned" and context_length is not None:
+            self.position_embedding = LearnedPositions(context_length, width)
+        self.embedding_dropout = nn.Dropout(dropout)
+        blocks = [
+            Block(
+                SelfAttention(layer, width, heads, kv_heads, bias, dropout, norm_epsilon if qk_norm else None),
+                FeedForward(width, mlp_width, activation, bias),
+                norm,
+                norm_epsilon,
+                bias,
+                dropout,
+            )
+            for layer in range(layers)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = make_norm(norm, width, norm_epsilon, bias)
+        self.head = None if tie_embeddings else nn.Linear(width, vocabulary_size, bias=False)
+        initialize(self, [output for block in blocks for output in block.residual_projections()], init, init_std)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The weights of the head, [V, D]: those of the token embeddings if the two are tied."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
+
+    def forward(
+        self,
+        tokens_BL: Tensor,
+        *,
+        attention: Attention = "causal",
+        order: Tensor | None = None,
+        segments: Tensor | None = None,
+        private: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Read rows of tokens.
+
+        Args:
+            tokens_BL: [B, L] int64.
+            attention: who sees whom: ``causal``, ``full``, or as ``order`` and ``private`` say, ``ordered``.
+            order: [B, L] int64 visibility rank, for ``ordered`` only.
+            segments: [B, L] int64 document of each position, -1 for padding; nothing attends across it. None for one
+                document.
+            private: [B, L] bool, seen only by positions of equal order, for ``ordered`` only. None for none.
+            positions: [B, L] int64, what the positional encoding sees. None counts from 0, or on from the cache.
+            cache: the past of these rows; the tokens continue it and are added to it. Causal only.
+
+        Returns:
+            Hidden states after the final norm, [B, L, D].
+
+        Raises:
+            ConfigError: the rows are longer than the table of learned positions.
+            ValueError: the tensors do not go with the attention, or anything but causal meets a cache.
+        """
+        length, device = tokens_BL.shape[1], tokens_BL.device
+        past = 0 if cache is None else cache.length
+        if cache is not None and (attention != "causal" or not (order is segments is private is positions is None)):
+            raise ValueError("with a cache attention is causal: no order, segments, private or positions")
+        if self.position_embedding is not None:
+            self.position_embedding.check_length(past + length)
+        if positions is None:
+            positions = torch.arange(past, past + length, device=device)[None]
+
+        hidden_BLD = self.token_embedding(tokens_BL)
+        if self.position_embedding is not None:
+            hidden_BLD = hidden_BLD + self.position_embedding(positions)
+        elif self.positions == "sinusoidal":
+            # Scaled to the size of the token embeddings; the paper scales those up instead, to the same ratio.
+            hidden_BLD = hidden_BLD + (self.position_std * sinusoidal(positions, self.width)).to(hidden_BLD.dtype)
+        hidden_BLD = self.embedding_dropout(hidden_BLD)
+
+        rotation: Rotation | None = None
+        alibi: Alibi | None = None
+        if self.positions == "rotary":
+            rotation = rotary(positions, self.head_width, self.rotary_base)
+        elif self.positions == "alibi":
+            keys = torch.arange(past + length, device=device)[None] if past else positions
+            alibi = Alibi(alibi_slopes(self.heads, device), positions, keys)
+        pattern = make_pattern(
+            attention,
+            length,
+            device,
+            order=order,
+            segments=segments,
+            private=private,
+            alibi=alibi,
+            past=past,
+            flex=flex.usable(device, self.head_width, self.attention_dropout if self.training else 0.0),
+        )
+
+        for block in self.blocks:
+            hidden_BLD = self._block(block, hidden_BLD, pattern, rotation, cache)
+        if cache is not None:
+            cache.advance(length)
+        return self.final_norm(hidden_BLD)
+
+    def _block(
+        self, block: nn.Module, hidden_BLD: Tensor, pattern: Pattern, rotation: Rotation | None, cache: KVCache | None
+    ) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled() and cache is None:
+            return checkpoint(block, hidden_BLD, pattern, rotation, use_reentrant=False)
+        return block(hidden_BLD, pattern, rotation, cache)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Score every token of the vocabulary: hidden states [..., D] to [..., V] float32."""
+        return head.logits(hidden, self.output_weight, self.logit_softcap)
+
+    def token_nll(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Negative log-likelihood in nats of each target: [N, D] and [N] int64 to [N] float32; N may be 0."""
+        return head.token_nll(hidden_ND, self.output_weight, targets_N, self.logit_softcap)
+
+    def forward_flops(self, length: int, targets: int) -> int:
+        """Matrix FLOPs of reading one row of ``length`` positions and scoring ``targets`` of them."""
+        linears = [module for module in self.blocks.modules() if isinstance(module, nn.Linear)]
+        return (
+            sum(flops.linear_flops(linear, length) for linear in linears)
+            + len(self.blocks) * flops.attention_flops(length, length, self.heads, self.head_width)
+            + flops.head_flops(self.width, self.vocabulary_size, targets)
+        )

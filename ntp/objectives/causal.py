@@ -1,0 +1,30 @@
+"""Causal next-token prediction, the objective of GPT (Radford et al. 2018, section 3.1)."""
+
+import numpy as np
+
+from ntp.data.example import IGNORE, Draw, Example, Row
+from ntp.objectives.base import Objective
+
+
+class Causal(Objective):
+    """Every position predicts the next token and sees only itself and what stands before.
+
+    The end-of-text token is a target like any other. Where documents are isolated, the first token of a document is
+    nobody's target: nothing that may be seen stands before it.
+    """
+
+    attention = "causal"
+    likelihood = "exact"
+    inference = frozenset({"continue"})
+    # A row of L positions needs L + 1 tokens, or its last position would have no target.
+    lookahead = 1
+
+    def corrupt(self, row: Row, draw: Draw) -> Example:
+        """Inputs are all tokens but the last, targets all but the first."""
+        same_document = row.segments[1:] == row.segments[:-1]
+        return Example(
+            tokens=row.tokens[:-1],
+            targets=np.where(same_document, row.tokens[1:], IGNORE),
+            segments=row.segments[:-1],
+            target_bytes=np.where(same_document, row.bytes[1:], 0),
+        )

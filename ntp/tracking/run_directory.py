@@ -1,0 +1,133 @@
+"""The run directory: everything that is true of a run, as files."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ntp.config.errors import ConfigError
+
+State = Literal["running", "finished", "stopped", "failed"]
+_PACKAGES = (
+    "ntp",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "pydantic",
+    "datasets",
+    "tokenizers",
+    "numpy",
+    "wandb",
+)
+
+
+class RunDirectory:
+    """A directory that belongs to one run.
+
+    Args:
+        path: where; made by `claim`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.summary: dict[str, Any] = {}
+
+    def check_free(self) -> None:
+        """Say early that the directory is taken, before anything expensive starts.
+
+        Raises:
+            ConfigError: it holds another run.
+        """
+        if (self.path / "summary.json").exists() or (self.path / "checkpoints").exists():
+            raise ConfigError("run_dir", f"{self.path} already holds a run; give another directory")
+
+    def claim(self) -> None:
+        """Make the directory this run's own; of several processes that try, one succeeds.
+
+        Raises:
+            ConfigError: it holds another run, or can't be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(self.path / "summary.json", "x") as file:
+                json.dump({"state": "running"}, file)
+        except FileExistsError:
+            raise ConfigError("run_dir", f"{self.path} already holds a run; give another directory") from None
+        except OSError as error:
+            raise ConfigError("run_dir", f"{self.path} can't be written ({error.strerror})") from None
+
+    def write_config(self, config: dict[str, Any], overrides: list[str]) -> None:
+        """Keep what was asked for: the resolved config, and the overrides that led to it."""
+        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120))
+        self._write("overrides.yaml", yaml.safe_dump(overrides))
+
+    def write_environment(self) -> None:
+        """Keep what it ran on: versions, machine, state of the source tree."""
+        import torch
+
+        environment = {
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "git": _git_state(),
+        }
+        self._write("environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def update_summary(self, state: State, **values: Any) -> None:
+        """Write ``summary.json`` anew: its state, and whatever is known by now."""
+        self.summary |= {"state": state} | values
+        self._write("summary.json", json.dumps(json_safe(self.summary), indent=2) + "\n")
+
+    def write_sample(self, text: str) -> None:
+        """Keep the sample text."""
+        self._write("sample.txt", text)
+
+    def _write(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
+        os.replace(temporary, self.path / name)
+
+
+def json_safe(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: json_safe(inner) for key, inner in value.items()}
+    return value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and cleanliness of the source tree that ntp runs from; None when it is installed from elsewhere."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", __file__):
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,116 @@
+"""Sums that become metrics only when they are read, and the counters of what a run has consumed."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ntp.data.example import Batch
+from ntp.objectives.base import LossTerms
+
+Number = float | int | Tensor
+Gather = Callable[[Any], list[Any]]
+"""One object of every rank, in order; on a single process a list of one."""
+
+
+@dataclass
+class Totals:
+    """Sums and counts over micro-batches. They stay on the device: reading them (`means`) is what waits for it."""
+
+    sums: dict[str, Number] = field(default_factory=dict)
+
+    def add(self, terms: LossTerms) -> None:
+        """Add the terms of one micro-batch."""
+        self._add("loss", terms.sum, terms.count)
+        self._increase("bytes", terms.bytes)
+        for name, (total, count) in terms.metrics.items():
+            self._add(name, total, count)
+
+    def _add(self, name: str, total: Tensor, count: Number) -> None:
+        self._increase(f"{name}/sum", total.detach())
+        self._increase(f"{name}/count", count)
+
+    def _increase(self, name: str, value: Number) -> None:
+        self.sums[name] = self.sums.get(name, 0) + value
+
+    def means(self, gather: Gather) -> dict[str, float]:
+        """Token-weighted means over all ranks, and what follows from the loss; empties the totals.
+
+        Returns:
+            ``loss`` (nats per target), ``perplexity``, ``bits_per_token``, ``bits_per_byte`` (over the bytes of the
+            text that was predicted), and the objective's own metrics. Nothing without a target.
+        """
+        total: dict[str, float] = {}
+        for part in gather({name: float(value) for name, value in self.sums.items()}):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + value
+        self.sums.clear()
+        nbytes = total.pop("bytes", 0.0)
+        nats = total.get("loss/sum", 0.0)
+        means = {
+            name.removesuffix("/sum"): value / count
+            for name, value in total.items()
+            if name.endswith("/sum") and (count := total[name.removesuffix("/sum") + "/count"])
+        }
+        if "loss" in means:
+            means["perplexity"] = math.exp(means["loss"]) if means["loss"] < 700 else math.inf
+            means["bits_per_token"] = means["loss"] / math.log(2)
+            if nbytes:
+                means["bits_per_byte"] = nats / (nbytes * math.log(2))
+        return means
+
+
+@dataclass
+class Progress:
+    """What a run has consumed so far, over all ranks.
+
+    Attributes:
+        step: optimizer steps.
+        tokens: positions read, without padding.
+        bytes: bytes of text in the rows read.
+        targets: targets trained.
+        flops: floating-point operations, by the model's formula.
+        seconds: since the first step, validation included.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    targets: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Under their names in ``metrics.jsonl``."""
+        return {f"progress/{name}": value for name, value in asdict(self).items()}
+
+    def add(self, consumed: Mapping[str, float]) -> None:
+        """Add what one rank consumed."""
+        for name, value in consumed.items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Consumed:
+    """What this rank has consumed since the ranks last compared notes."""
+
+    tokens: int = 0
+    bytes: int = 0
+    targets: int = 0
+    flops: float = 0.0
+
+    def add(self, batch: Batch, flops: float) -> None:
+        """Add one micro-batch; all numbers are known on the host."""
+        self.tokens += batch.read_tokens
+        self.bytes += batch.read_bytes
+        self.targets += batch.target_count
+        self.flops += flops
+
+    def take(self) -> dict[str, float]:
+        """The counts, which start again at 0."""
+        counts = asdict(self)
+        self.tokens = self.bytes = self.targets = 0
+        self.flops = 0.0
+        return counts

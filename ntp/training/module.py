@@ -1,0 +1,254 @@
+"""The one LightningModule: any model under any objective.
+
+The quantity to optimise is the sum of the objective's loss over all targets of an optimizer step (all ranks, all
+micro-batches) divided once by their number. Averaging the means of micro-batches instead over-weights the targets of
+sparse ones, which is invisible for causal prediction and wrong for everything else.
+"""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from ntp.data.example import Batch
+from ntp.models.base import LanguageModel
+from ntp.objectives.base import Objective
+from ntp.training.budget import Budget
+from ntp.training.metrics import Consumed, Progress, Totals
+from ntp.training.optimizers import BASE_LEARNING_RATE, AdamW
+from ntp.training.schedules import Schedule
+
+CHECKPOINT_KEY = "ntp"
+CHECKPOINT_VERSION = 1
+
+
+class PretrainingModule(LightningModule):
+    """Trains ``model`` under ``objective``.
+
+    Args:
+        model: gives hidden states and the likelihood of targets.
+        objective: bound to the run's tokenizer and model.
+        optimizer: recipe of the optimizer.
+        schedule: of the learning rate.
+        budget: length of the run.
+        seed: of everything random on the device, such as dropout.
+        nominal_targets: a constant about the size of a step's targets, so that gradients before the division have an
+            ordinary size (float16's range is narrow).
+        row_flops, target_flops: floating-point operations of training on one row, and on each of its targets.
+        gradient_clip_norm: largest norm of the gradient; None for no limit.
+        log_every_steps: optimizer steps between two lines of training metrics.
+        peak_flops: of one device, per second; None where unknown.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        optimizer: AdamW,
+        schedule: Schedule,
+        budget: Budget,
+        *,
+        seed: int,
+        nominal_targets: int,
+        row_flops: float,
+        target_flops: float,
+        gradient_clip_norm: float | None,
+        log_every_steps: int,
+        peak_flops: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer_recipe, self.schedule, self.budget = optimizer, schedule, budget
+        self.seed, self.nominal_targets = seed, nominal_targets
+        self.row_flops, self.target_flops = row_flops, target_flops
+        self.gradient_clip_norm, self.log_every_steps, self.peak_flops = gradient_clip_norm, log_every_steps, peak_flops
+        self.progress = Progress()
+        self.latest: dict[str, float] = {}  # the newest value of every metric
+        self.empty_steps = 0
+        self._consumed = Consumed()
+        self._train, self._validation = Totals(), Totals()
+        self._step_targets: int | Tensor = 0
+        self._gradient_norm: Tensor | None = None
+        self._spent = 0.0
+        self._logged_step = 0
+        self._seconds_before = 0.0  # of the run, before this process
+        self._started = self._interval_started = time.perf_counter()
+        self._interval_paused = self._validation_started = 0.0
+
+    # -- optimisation --
+
+    def configure_optimizers(self) -> Optimizer:
+        """Over model and objective: an objective may own heads."""
+        return self.optimizer_recipe.build(self)
+
+    def on_train_start(self) -> None:
+        """Start the clocks."""
+        self._started = self._interval_started = time.perf_counter()
+        self._seconds_before = self.progress.seconds
+        self._logged_step = self.trainer.global_step
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the device for this micro-batch and, at the first one of a step, set the learning rate."""
+        state = np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0] >> np.uint64(1)))
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            step = self.trainer.global_step + 1
+            seconds = self.seconds
+            if self.budget.seconds is not None and self.trainer.world_size > 1:
+                seconds = self.trainer.strategy.broadcast(seconds)  # one clock for all
+            self._spent = self.budget.progress(step, seconds)
+            factor = self.schedule.factor(step, self._spent)
+            for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
+                group["lr"] = group[BASE_LEARNING_RATE] * factor
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The summed loss of a micro-batch, over a constant."""
+        terms = self.objective.loss(self.model, batch)
+        self._train.add(terms)
+        self._step_targets = self._step_targets + terms.count
+        self._consumed.add(batch, batch.rows * self.row_flops + batch.target_count * self.target_flops)
+        return terms.sum / self.nominal_targets
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Divide the gradient once by the number of targets of the whole step.
+
+        Runs after the gradients are unscaled and before they are clipped. Lightning has divided the loss by the number
+        of accumulated micro-batches and DDP has averaged over ranks; both are undone here.
+        """
+        targets = self._all_targets()
+        self._step_targets = 0
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        if targets == 0:
+            # Nothing was asked, so nothing is learned: without gradients no optimizer moves or decays a weight.
+            self.empty_steps += 1
+            optimizer.zero_grad(set_to_none=True)
+        elif gradients:
+            averaged = self.trainer.world_size * self.trainer.accumulate_grad_batches
+            torch._foreach_mul_(gradients, self.nominal_targets * averaged / targets)
+
+    def _all_targets(self) -> float:
+        if self.trainer.world_size == 1:
+            return float(self._step_targets)
+        count = torch.as_tensor(float(self._step_targets), dtype=torch.float64)
+        if dist.get_backend() == "nccl":  # otherwise a process group for host tensors spares the device a wait
+            count = count.to(self.device)
+        dist.all_reduce(count)
+        return count.item()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm over all parameters; Lightning's own clipping refuses fused optimizers in mixed precision."""
+        if self.gradient_clip_norm is not None:
+            self._gradient_norm = clip_grad_norm_(self.parameters(), self.gradient_clip_norm)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Without waiting for the copy."""
+        return batch if device.type == "cpu" else batch.to(device)
+
+    # -- measuring --
+
+    @property
+    def seconds(self) -> float:
+        """Since the first step of the run."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    @property
+    def spent(self) -> float:
+        """The part of the budget that is spent, in [0, 1]."""
+        return self._spent
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log after an optimizer step whose number asks for it; end a run whose time is up."""
+        step = self.trainer.global_step
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            return
+        done = self._spent >= 1.0
+        if done and self.budget.seconds is not None:
+            self.trainer.should_stop = True
+        if step % self.log_every_steps == 0 or step == 1 or done:
+            self._log_training(step)
+
+    def _log_training(self, step: int) -> None:
+        if step == self._logged_step:
+            return
+        tokens_before, flops_before = self.progress.tokens, self.progress.flops
+        metrics = {f"train/{name}": value for name, value in self._train.means(self.gather).items()}
+        self.count_progress()
+        now = time.perf_counter()
+        seconds = max(now - self._interval_started - self._interval_paused, 1e-9)
+        metrics["perf/tokens_per_second"] = (self.progress.tokens - tokens_before) / seconds
+        metrics["perf/step_seconds"] = seconds / (step - self._logged_step)
+        if self.peak_flops:
+            achieved = (self.progress.flops - flops_before) / seconds
+            metrics["perf/mfu"] = achieved / (self.peak_flops * self.trainer.world_size)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
+        if self._gradient_norm is not None:
+            metrics["train/gradient_norm"] = float(self._gradient_norm)
+        if self.empty_steps:
+            metrics["train/empty_steps"] = self.empty_steps
+        self._interval_started, self._interval_paused, self._logged_step = now, 0.0, step
+        self.write(metrics)
+
+    def on_validation_start(self) -> None:
+        """Training's throughput does not pay for validation."""
+        self._validation_started = time.perf_counter()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sums of the fixed rows."""
+        self._validation.add(self.objective.loss(self.model, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Token-weighted means over all ranks."""
+        self.count_progress()
+        self.write({f"val/{name}": value for name, value in self._validation.means(self.gather).items()})
+        self._interval_paused += time.perf_counter() - self._validation_started
+
+    def count_progress(self) -> None:
+        """Bring `progress` up to date over all ranks."""
+        for part in self.gather(self._consumed.take()):
+            self.progress.add(part)
+        if self.trainer.training or self.trainer.state.fn == "fit":
+            self.progress.step = self.trainer.global_step
+            self.progress.seconds = self.seconds
+
+    def gather(self, value: Any) -> list[Any]:
+        """``value`` of every rank."""
+        if self.trainer.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.trainer.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """Send metrics to every logger in one call each, beside the progress counters."""
+        self.latest |= metrics | self.progress.metrics()
+        for logger in self.loggers:
+            logger.log_metrics(metrics | self.progress.metrics(), step=self.progress.step)
+
+    # -- checkpoints --
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside Lightning's state: our version and the progress counters, as plain numbers."""
+        self.count_progress()
+        checkpoint[CHECKPOINT_KEY] = {
+            "version": CHECKPOINT_VERSION,
+            "progress": asdict(self.progress),
+            "empty_steps": self.empty_steps,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the progress counters."""
+        self.progress = Progress(**checkpoint[CHECKPOINT_KEY]["progress"])
+        self.empty_steps = checkpoint[CHECKPOINT_KEY]["empty_steps"]

@@ -1,0 +1,222 @@
+"""One run: Lightning's Trainer around the parts, and the run directory kept true whatever happens."""
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.fabric.utilities.throughput import get_available_flops
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+
+from ntp.config.errors import ConfigError
+from ntp.config.instantiate import build
+from ntp.data.module import TextDataModule
+from ntp.data.rows import micro_batch_size
+from ntp.generation.sampling import Sampling
+from ntp.generation.text import continue_text
+from ntp.models.flops import parameter_count
+from ntp.tracking.metrics_file import MetricsFile
+from ntp.tracking.run_directory import RunDirectory
+from ntp.training.checkpoint import AtomicCheckpointIO
+from ntp.training.module import PretrainingModule
+from ntp.training.progress_bar import ProgressBar
+from ntp.training.setup import Setup
+
+SAMPLE_PROMPT_TOKENS = 32
+
+# What Lightning would say of hardware that is not there, of its products, and of its own internals.
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+for message in (
+    ".*LeafSpec.*",
+    ".*overridden `transfer_batch_to_device`.*",
+    ".*does not have many workers.*",
+    ".*`weights_only` was not set.*",
+    ".*exists and is not empty.*",
+    ".*logger supports TensorBoard.*",
+):
+    warnings.filterwarnings("ignore", message)
+
+
+class TrainingRun:
+    """Trains what a `Setup` describes.
+
+    Args:
+        setup: the parts.
+        directory: claimed by this run.
+        plain: the resolved config, as plain containers.
+        objective_name: as the user chose it.
+    """
+
+    def __init__(self, setup: Setup, directory: RunDirectory, plain: dict[str, Any], objective_name: str) -> None:
+        self.setup, self.directory, self.objective_name = setup, directory, objective_name
+        self.sample: tuple[str, str] | None = None  # prompt and continuation
+        config = setup.config
+        allow = config.allow_targets
+        trainer = config.trainer
+        torch.set_float32_matmul_precision(trainer.matmul_precision)
+        self.module = PretrainingModule(
+            setup.model,
+            setup.objective,
+            build(config.optimizer, "optimizer", allow=allow),
+            build(config.schedule, "schedule", allow=allow),
+            setup.budget,
+            seed=config.seed,
+            nominal_targets=setup.cost.tokens,
+            row_flops=setup.row_flops,
+            target_flops=setup.target_flops,
+            gradient_clip_norm=trainer.gradient_clip_norm,
+            log_every_steps=trainer.log_every_steps,
+            peak_flops=_peak_flops(trainer.peak_teraflops, trainer.precision),
+        )
+        self.data = TextDataModule(
+            setup.prepared, setup.objective, config.data, config.evaluation, config.seed, setup.budget.steps
+        )
+        self.loggers: list[Logger] = [MetricsFile(directory.path / "metrics.jsonl")]
+        self.loggers += [build(node, f"logger.{name}", allow=allow) for name, node in config.logger.items()]
+        for logger in self.loggers:
+            if hasattr(logger, "start"):
+                logger.start(directory.path, plain, config.tags, objective_name)
+        callbacks: list[Callback] = [
+            build(node, f"callbacks.{name}", allow=allow) for name, node in config.callbacks.items()
+        ]
+        self.trainer = self._build_trainer([ProgressBar(trainer.progress_bar), *callbacks])
+        if trainer.compile:
+            setup.model.compile()  # in place: the names in checkpoints stay as they are
+
+    def _build_trainer(self, callbacks: list[Callback]) -> Trainer:
+        config, setup = self.setup.config, self.setup
+        trainer, world_size = config.trainer, setup.world_size
+        accumulate = config.data.batch_size // (micro_batch_size(config.data, world_size) * world_size)
+        every, steps = config.evaluation.every_steps, setup.budget.steps
+        validates = every is not None and (steps is None or every <= steps)
+        try:
+            return Trainer(
+                accelerator=trainer.accelerator,
+                devices=trainer.devices if trainer.accelerator != "auto" else _devices(setup),
+                num_nodes=trainer.num_nodes,
+                strategy=_strategy(trainer.strategy, config.allow_targets),
+                precision=trainer.precision,
+                max_epochs=-1,
+                max_steps=-1 if steps is None else steps,
+                accumulate_grad_batches=accumulate,
+                # In micro-batches. Lightning's epochs do not exist here: one epoch is the whole run.
+                val_check_interval=every * accumulate if validates and every is not None else None,
+                check_val_every_n_epoch=None if validates else 10**9,
+                limit_val_batches=None if validates else 0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                default_root_dir=str(self.directory.path),
+                logger=self.loggers,
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO()],
+                profiler=_profiler(trainer.profiler, self.directory.path),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                enable_checkpointing=True,
+            )
+        except (ValueError, RuntimeError) as error:  # Lightning's own refusals are written for people
+            raise ConfigError("trainer", str(error).splitlines()[0]) from error
+
+    def train(self) -> None:
+        """Fit, validate on all that is held out, write a sample, and leave a summary in every case."""
+        state = "failed"
+        started = time.perf_counter()
+        self._summarize("running")
+        try:
+            self.trainer.fit(self.module, datamodule=self.data)
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt
+            self._final_validation()
+            self._write_sample()
+            state = "finished"
+        except (KeyboardInterrupt, SystemExit):
+            state = "stopped"
+            raise
+        finally:
+            self._close(state, time.perf_counter() - started)
+
+    def _final_validation(self) -> None:
+        evaluation = self.setup.config.evaluation
+        self.trainer.limit_val_batches = 1.0
+        validated = self.module.latest.get("val/loss") is not None
+        if not validated or self.trainer.global_step % (evaluation.every_steps or 1):
+            self.trainer.validate(self.module, datamodule=self.data, verbose=False)
+        if evaluation.final_rows != evaluation.rows:
+            self.data.final = True
+            self.trainer.validate(self.module, datamodule=self.data, verbose=False)
+
+    def _write_sample(self) -> None:
+        count = self.setup.config.evaluation.sample_tokens
+        if not count or "continue" not in self.setup.objective.inference or not self.trainer.is_global_zero:
+            return
+        prepared = self.setup.prepared
+        first = prepared.validation.tokens[:SAMPLE_PROMPT_TOKENS].tolist()
+        prompt = prepared.tokenizer.decode(first)
+        text = continue_text(
+            self.setup.model, prepared.tokenizer, prompt, tokens=count, sampling=Sampling(temperature=0.8), seed=0
+        )[0]
+        self.sample = (prompt, text)
+        self.directory.write_sample(prompt + text)
+
+    def _summarize(self, state: Any, **values: Any) -> None:
+        if self.trainer.is_global_zero:
+            setup = self.setup
+            self.directory.update_summary(
+                state,
+                objective=self.objective_name,
+                likelihood=setup.objective.likelihood,
+                parameters=parameter_count(setup.model) + parameter_count(setup.objective),
+                seed=setup.config.seed,
+                tags=setup.config.tags,
+                data_digest=setup.prepared.digest,
+                **values,
+            )
+
+    def _close(self, state: str, seconds: float) -> None:
+        latest = self.module.latest
+        training_seconds = self.module.progress.seconds
+        speed = self.module.progress.tokens / training_seconds if training_seconds else 0.0
+        with contextlib.suppress(OSError):  # a full disk: what failed first is what should be told
+            self._summarize(state, **latest, total_seconds=seconds, mean_tokens_per_second=speed)
+        for logger in self.loggers:
+            if hasattr(logger, "summarize"):
+                logger.summarize(latest)
+            if hasattr(logger, "finish"):
+                logger.finish(failed=state != "finished")
+
+
+def _devices(setup: Setup) -> int:
+    return setup.world_size // setup.config.trainer.num_nodes
+
+
+def _strategy(strategy: str | dict[str, Any], allow: list[str]) -> Any:
+    return strategy if isinstance(strategy, str) else build(strategy, "trainer.strategy", allow=allow)
+
+
+def _profiler(name: str | None, directory: Path) -> Any:
+    if name is None:
+        return None
+    from lightning.pytorch import profilers
+
+    classes = {
+        "simple": profilers.SimpleProfiler,
+        "advanced": profilers.AdvancedProfiler,
+        "pytorch": profilers.PyTorchProfiler,
+    }
+    return classes[name](dirpath=os.fspath(directory), filename="profile")
+
+
+def _peak_flops(teraflops: float | None, precision: str) -> float | None:
+    if teraflops is not None:
+        return teraflops * 1e12
+    if not torch.cuda.is_available():
+        return None
+    dtype = {"32-true": torch.float32, "16-mixed": torch.float16}.get(precision, torch.bfloat16)
+    return get_available_flops(torch.device("cuda"), dtype)

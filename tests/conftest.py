@@ -1,0 +1,114 @@
+"""Fixtures: a tiny text, tiny settings, and the command line in this process or in one of its own."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEXT = "".join(f"def f{number}(x):\n    return x + {number * 7 % 13}\n\n\n" for number in range(400))
+
+TINY = (
+    "model.width=32",
+    "model.layers=2",
+    "model.heads=2",
+    "data.sequence_length=32",
+    "data.batch_size=4",
+    "budget.steps=4",
+    "evaluation.every_steps=2",
+    "evaluation.rows=8",
+    "evaluation.final_rows=8",
+    "evaluation.sample_tokens=8",
+    "trainer.progress_bar=false",
+    "trainer.log_every_steps=1",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed and how it ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data cache of this test session's own, also for the processes it starts."""
+    path = tmp_path_factory.mktemp("cache")
+    os.environ |= {"NTP_CACHE": str(path), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "COLUMNS": "160"}
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few kilobytes of text, one document."""
+    path = tmp_path_factory.mktemp("text") / "code.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(text_file: Path) -> tuple[str, ...]:
+    """Overrides of a run of four steps that takes a second."""
+    return ("data=files", f"data.path={text_file}", "data/tokenizer=char", *TINY)
+
+
+def call(*arguments: str) -> Outcome:
+    """Run ``ntp`` in this process."""
+    from ntp.cli import main
+
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            status = main(arguments)
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    return Outcome(status, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture
+def ntp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Outcome]:
+    """Run ``ntp`` in this process, in a directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return call
+
+
+def spawn(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) -> Outcome:
+    """Run ``python -m ntp`` as a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ntp", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        env=os.environ | environment,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny: tuple[str, ...]) -> Path:
+    """The directory of a finished tiny run, shared by tests that only read it."""
+    path = tmp_path_factory.mktemp("run") / "run"
+    outcome = call("train", *tiny, f"run_dir={path}")
+    assert outcome.status == 0, outcome.stderr
+    return path
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``."""
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """A run's ``summary.json``."""
+    return json.loads((run_dir / "summary.json").read_text())

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ntp.models.flops import parameter_count, training_flops
+from ntp.models.transformer import Transformer
+
+Build = Callable[..., Transformer]
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"activation": "gelu", "mlp_width": None, "bias": True},
+    {"kv_heads": 2, "qk_norm": True},
+    {"positions": "learned", "tie_embeddings": False},
+]
+
+
+def counted(model: Transformer, backward: bool) -> int:
+    """What torch counts for two rows of twelve positions, seven targets each."""
+    tokens = torch.randint(31, (2, 12))
+    # The fused kernel of the CPU is unknown to torch's counter.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        hidden = model(tokens)[:, :7].flatten(0, 1)
+        loss = model.token_nll(hidden, tokens[:, :7].flatten()).sum()
+        if backward:
+            loss.backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str, Any]) -> None:
+    model = tiny(**shape)
+    assert 2 * model.forward_flops(12, 7) == counted(model, backward=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str, Any]) -> None:
+    model = tiny(**shape)
+    assert 2 * training_flops(model, 12, 7) == counted(model, backward=True)
+
+
+def test_activation_checkpointing_does_not_change_what_a_model_costs(tiny: Build) -> None:
+    assert tiny(activation_checkpointing=True).forward_flops(12, 7) == tiny().forward_flops(12, 7)
+
+
+def test_tied_weights_count_once(tiny: Build) -> None:
+    assert parameter_count(tiny(tie_embeddings=False)) - parameter_count(tiny()) == 31 * 16
+
+
+def test_embeddings_can_be_left_out_of_the_count(tiny: Build) -> None:
+    model = tiny(positions="learned")
+    assert parameter_count(model) - parameter_count(model, embeddings=False) == 31 * 16 + 16 * 16

@@ -1,0 +1,120 @@
+"""The command line answers at once, and every mistake is one line and status 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import call
+
+
+def _modules_loaded_by(*arguments: str, cwd: Path) -> set[str]:
+    code = f"""
+import sys
+from ntp.cli import main
+try:
+    main({list(arguments)!r})
+except SystemExit:
+    pass
+print("MODULES", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, check=True)
+    return set(done.stdout.split("MODULES")[1].split())
+
+
+def test_top_level_help_loads_neither_hydra_nor_torch(tmp_path):
+    assert not {"hydra", "torch", "lightning", "numpy"} & _modules_loaded_by("--help", cwd=tmp_path)
+
+
+def test_help_of_a_command_does_not_load_torch(tmp_path):
+    assert not {"torch", "lightning", "datasets", "wandb"} & _modules_loaded_by("train", "--help", cwd=tmp_path)
+
+
+def test_help_lists_every_command():
+    outcome = call("--help")
+    assert outcome.status == 0
+    for command in ("train", "evaluate", "generate", "check"):
+        assert command in outcome.stdout
+
+
+def test_help_of_train_lists_groups_and_their_options():
+    outcome = call("train", "--help")
+    assert outcome.status == 0
+    for line in ("objective: causal", "logger: csv, none, tensorboard, wandb", "budget.minutes=5"):
+        assert line in outcome.stdout
+
+
+def test_version_is_printed():
+    outcome = call("--version")
+    assert outcome.status == 0
+    assert outcome.stdout.startswith("ntp ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["train", "objective=cusal"], "objective: there is no 'cusal' (did you mean 'causal'?)"),
+        (["train", "model=nanoo"], "model: there is no 'nanoo' (did you mean 'nano'?)"),
+        (["train", "data=pyton"], "data: there is no 'pyton' (did you mean 'python'?)"),
+        (["train", "sede=3"], "sede: no such key (did you mean 'seed'?)"),
+        (["train", "+sede=3"], "sede: no such key (did you mean 'seed'?)"),
+        (
+            ["train", "data.sequence_lenght=3"],
+            "data.sequence_lenght: no such key (did you mean 'data.sequence_length'?)",
+        ),
+        (["train", "+data.foo=1"], "data.foo: no such key"),
+        (["train", "+trainer.presicion=bf16-true"], "trainer.presicion: no such key (did you mean 'precision'?)"),
+        (["train", "seed=abc"], "seed: should be a valid integer"),
+        (["train", "seed=-1"], "seed: should be greater than or equal to 0, not -1"),
+        (["train", "data.batch_size=1.5"], "data.batch_size: should be a valid integer"),
+        (["train", "data.validation_fraction=2"], "data.validation_fraction: should be less than 1, not 2"),
+        (["train", "trainer.precision=bf16"], "trainer.precision: should be '32-true', 'bf16-mixed'"),
+        (["train", "+model.widht=3"], "model.widht: Transformer takes no such argument (did you mean 'width'?)"),
+        (["train", "model.width=wide"], "model.width: should be a valid integer"),
+        (["train", "model.dropout=1.5"], "model.dropout: should be less than or equal to 1, not 1.5"),
+        (["train", "optimizer.betas=[0.9]"], "optimizer.betas"),
+        (["train", "objective._target_=os.system"], "objective._target_: 'os.system' is outside"),
+        (["train", "budget.steps=3", "budget.minutes=1"], "budget: steps and minutes are both given"),
+        (["train", "data=files"], "data.path: needs a value"),
+        (["train", "trainer=gpu"], "trainer.accelerator: there is no GPU here"),
+        (
+            ["train", "data.batch_size=6", "data.micro_batch_size=4"],
+            "data.micro_batch_size: 6 rows a device do not divide",
+        ),
+        (["evaluate"], "run: needs a value"),
+        (["evaluate", "run=nowhere"], "run: nowhere is not a run directory"),
+        (["generate", "run=nowhere"], "run: nowhere is not a run directory"),
+        (["generate", "run=nowhere", "top_p=1.5"], "top_p: should be less than or equal to 1, not 1.5"),
+        (["check", "sede=3"], "sede: no such key (did you mean 'seed'?)"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_nearest_right_value_and_status_2(ntp, arguments, expected):
+    if "trainer=gpu" in arguments:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    outcome = ntp(*arguments)
+    assert outcome.status == 2
+    assert expected in outcome.stderr
+    assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+def test_shell_completion_offers_commands_keys_and_options(tmp_path):
+    def complete(line: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ntp", "-sc", "query=bash"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"COMP_LINE": line},
+        )
+        return done.stdout.split()
+
+    assert "train" in complete("ntp tr")
+    assert complete("ntp train objective=cau") == ["objective=causal"]
+    assert "data.sequence_length=" in complete("ntp train data.seq")
+    assert "temperature=" in complete("ntp generate temp")
