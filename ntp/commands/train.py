@@ -1,7 +1,6 @@
 """``ntp train``: train a model under an objective."""
 
 import errno
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -10,7 +9,7 @@ from ntp.commands.composed import option_name, overrides
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
 from ntp.config.validation import resolve, validate
-from ntp.tracking.describe import facts
+from ntp.tracking.describe import facts, relative
 from ntp.tracking.run_directory import RunDirectory
 from ntp.tracking.tree import print_config
 from ntp.training.plan import plan
@@ -46,7 +45,7 @@ def run(config: DictConfig) -> float | None:
         directory.write_environment()
         setup.prepared.tokenizer.save(directory.path / "tokenizer")
     objective = option_name("objective")
-    facts([*plan(setup, objective), ("run", str(_relative(directory.path)))], console)
+    facts([*plan(setup, objective), ("run", str(relative(directory.path)))], console)
 
     training = TrainingRun(setup, directory, plain, objective)
     try:
@@ -60,8 +59,3 @@ def run(config: DictConfig) -> float | None:
     if first:
         report(training, Console())
     return training.module.latest.get("val/loss")
-
-
-def _relative(path: Path) -> Path:
-    here = Path.cwd()
-    return path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path

@@ -50,9 +50,9 @@ def hydra_main(command: str, arguments: list[str]) -> None:
         except Exception as error:
             # Raised again below: from here Hydra would add lines of its own to what the user reads.
             failures.append(error)
-            if "run_dir" in config:
+            if "run_dir" in config and not os.path.samefile(config.run_dir, os.getcwd()):
                 with contextlib.suppress(OSError):
-                    os.rmdir(config.run_dir)  # only if nothing was written
+                    os.rmdir(config.run_dir)  # Hydra made it, and nothing was written: only then does this succeed
             return None
 
     sys.argv = [f"ntp {command}" if "--help" in arguments else argv[0], *arguments]

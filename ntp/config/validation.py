@@ -121,7 +121,7 @@ def _key_path(detail: Any, plain: Any) -> list[str]:
 def _phrase(detail: Any) -> str:
     if detail["type"] == "missing":
         return "needs a value"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "valid list")
     given = detail["input"]
     shown = "" if isinstance(given, dict) else f", not {json.dumps(given)}"
     return f"{message[0].lower()}{message[1:]}{shown}"

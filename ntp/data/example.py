@@ -10,10 +10,10 @@ One rule decides who sees whom, for every objective:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -99,12 +99,12 @@ class Example:
         return len(self.tokens)
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
     """A micro-batch on its way to the model.
 
     Fields that the kernel does not need are None. Counts are Python numbers, known on the host, so that nothing
-    has to wait for the accelerator.
+    has to wait for the accelerator. No dataclass on purpose: Lightning rounds the floats of those to bfloat16 in
+    ``bf16-true``, and a loss weight is not to be rounded.
 
     Attributes:
         tokens: [B, L] int64.
@@ -114,26 +114,36 @@ class Batch:
         weights: [B, L] float32.
         order, segments, positions: [B, L] int64.
         private: [B, L] bool.
-        rows: how many rows.
         read_tokens: positions that are not padding.
         read_bytes: bytes of text in the raw rows.
         target_count: N.
         target_bytes: bytes of text that the targets stand for.
     """
 
-    tokens: Tensor
-    targets: Tensor
-    attention: Attention
-    target_index: Tensor | None = None
-    weights: Tensor | None = None
-    order: Tensor | None = None
-    private: Tensor | None = None
-    segments: Tensor | None = None
-    positions: Tensor | None = None
-    read_tokens: int = 0
-    read_bytes: int = 0
-    target_count: int = 0
-    target_bytes: int = 0
+    _TENSORS = ("tokens", "targets", "target_index", "weights", "order", "private", "segments", "positions")
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        attention: Attention,
+        *,
+        target_index: Tensor | None = None,
+        weights: Tensor | None = None,
+        order: Tensor | None = None,
+        private: Tensor | None = None,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        read_tokens: int = 0,
+        read_bytes: int = 0,
+        target_count: int = 0,
+        target_bytes: int = 0,
+    ) -> None:
+        self.tokens, self.targets, self.attention = tokens, targets, attention
+        self.target_index, self.weights = target_index, weights
+        self.order, self.private, self.segments, self.positions = order, private, segments, positions
+        self.read_tokens, self.read_bytes = read_tokens, read_bytes
+        self.target_count, self.target_bytes = target_count, target_bytes
 
     @property
     def rows(self) -> int:
@@ -141,12 +151,11 @@ class Batch:
         return self.tokens.shape[0]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        changed: dict[str, Any] = {
-            field.name: change(value)
-            for field in dataclasses.fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return dataclasses.replace(self, **changed)
+        changed = copy(self)
+        for name in self._TENSORS:
+            if (tensor := getattr(self, name)) is not None:
+                setattr(changed, name, change(tensor))
+        return changed
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device, without waiting for the copy."""

@@ -1,5 +1,7 @@
 """Numbers and runs, said so that they can be read at a glance."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +21,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def relative(path: Path) -> Path:
+    """The path as a person here would write it."""
+    here = Path.cwd()
+    return path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path
 
 
 def facts(rows: list[tuple[str, str]], console: Console) -> None:

@@ -80,7 +80,8 @@ class Checkpoint(LightningCheckpoint):
             if trainer.state.fn == "fit":
                 self._save_last(trainer)
             self.best_loss = loss
-            self._copy_last_to_best(trainer)
+            if self._saved_step >= 0:  # a run that was stopped before its first step has nothing to keep
+                self._copy_last_to_best(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """The end is always kept."""

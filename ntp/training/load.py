@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
@@ -67,9 +68,14 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
 def _read_config(path: Path) -> TrainConfig:
     content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
-        return TrainConfig.model_validate(content)
-    except ValueError as error:
-        raise ConfigError("run", f"{path} does not hold a configuration of this version of ntp ({error})") from error
+        # Keys that only fed others, such as data.path, and keys of other versions do no harm here.
+        return TrainConfig.model_validate(content, extra="ignore")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            "run", f"{path} is not a configuration of this version of ntp: {where}: {first['msg']}"
+        ) from error
 
 
 def choose_device(accelerator: str) -> torch.device:

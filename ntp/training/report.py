@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ntp.tracking.describe import duration, short
+from ntp.tracking.describe import duration, relative, short
 from ntp.training.run import TrainingRun
 
 _MARKS = {"exact": "", "bound": "≤ ", "pseudo": "~ ", "none": ""}
@@ -37,7 +37,7 @@ def report(run: TrainingRun, console: Console) -> None:
         prompt, text = run.sample
         console.print("\nsample at temperature 0.8, after a dim prompt:\n", style="bold")
         console.print(f"[dim]{escape(prompt)}[/dim]{escape(text)}\n", highlight=False, soft_wrap=True)
-    path = run.directory.path
+    path = relative(run.directory.path)
     console.print("go on:", style="bold")
     console.print(f"  ntp evaluate run={path}", highlight=False, soft_wrap=True)
     if "continue" in run.setup.objective.inference:

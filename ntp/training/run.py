@@ -111,6 +111,7 @@ class TrainingRun:
                 check_val_every_n_epoch=None if validates else 10**9,
                 limit_val_batches=None if validates else 0,
                 num_sanity_val_steps=0,
+                log_every_n_steps=1,  # unused: metrics go to the loggers in one call of our own
                 use_distributed_sampler=False,
                 default_root_dir=str(self.directory.path),
                 logger=self.loggers,
@@ -136,9 +137,9 @@ class TrainingRun:
             self._final_validation()
             self._write_sample()
             state = "finished"
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
             state = "stopped"
-            raise
+            raise KeyboardInterrupt from stop
         finally:
             self._close(state, time.perf_counter() - started)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ntp.config.errors import ConfigError
-from ntp.config.instantiate import build
+from ntp.config.instantiate import build, locate
 from ntp.config.schema import DataConfig, TrainConfig, TrainerConfig
 from ntp.data.datasets import BatchMaker, TrainingRows
 from ntp.data.example import Batch
@@ -52,6 +52,12 @@ class Setup:
     sample_batch: Batch
 
 
+def _check_class(node: dict[str, Any], key: str, base: type, allow: list[str]) -> None:
+    if not issubclass(locate(node["_target_"], key, allow), base):
+        wanted = f"{base.__module__}.{base.__name__}"
+        raise ConfigError(f"{key}._target_", f"{node['_target_']} is not a subclass of {wanted}")
+
+
 def prepare_data(config: DataConfig, allow: list[str]) -> Prepared:
     """Corpus and tokenizer of the ``data`` node, as token stores.
 
@@ -75,11 +81,8 @@ def build_objective(node: dict[str, Any], allow: list[str]) -> Objective:
     Raises:
         ConfigError: it is not an `Objective`.
     """
-    objective = build(node, "objective", allow=allow)
-    if not isinstance(objective, Objective):
-        raise ConfigError(
-            "objective._target_", f"{node['_target_']} is not a subclass of ntp.objectives.base.Objective"
-        )
+    _check_class(node, "objective", Objective, allow)
+    objective: Objective = build(node, "objective", allow=allow)
     return objective
 
 
@@ -99,6 +102,7 @@ def build_model(
     Raises:
         ConfigError: its arguments do not fit together, the vocabulary does not fit its head, or the rows its positions.
     """
+    _check_class(node, "model", LanguageModel, allow)
     size = node.get("vocabulary_size")
     if size is not None and size < vocabulary_size:
         raise ConfigError(
@@ -108,9 +112,7 @@ def build_model(
     torch.manual_seed(seed)
     with torch.device(device):
         provided = {} if size is not None else {"vocabulary_size": vocabulary_size}
-        model = build(node, "model", allow=allow, **provided)
-    if not isinstance(model, LanguageModel):
-        raise ConfigError("model._target_", f"{node['_target_']} is not a subclass of ntp.models.base.LanguageModel")
+        model: LanguageModel = build(node, "model", allow=allow, **provided)
     limit = model.context_length
     if limit is not None and sequence_length > limit:
         raise ConfigError(
@@ -130,7 +132,8 @@ def bind(objective: Objective, tokenizer: Tokenizer, width: int, sequence_length
         raise ConfigError(
             "data.tokenizer",
             f"lacks {', '.join(missing)}, which the objective needs; "
-            f"add them with 'data.tokenizer.extra_special_tokens=[{','.join(missing)}]'",
+            f"add what is missing with "
+            f'"data.tokenizer.extra_special_tokens={missing}"',
         )
     torch.manual_seed(seed)
     objective.bind(

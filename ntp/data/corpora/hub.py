@@ -78,8 +78,8 @@ class Hub(Corpus):
         """Digest of the loaded datasets' fingerprints; of the files' identities when streaming."""
         options = [self.text_column, self.max_documents, self.deduplicate]
         names = [self.split, self._validation_name]
-        identity: list[Any] = [self._load(name)._fingerprint for name in names if name and not self.streaming]
-        if self.streaming:
+        identity = [getattr(self._load(name), "_fingerprint", None) for name in names if name]
+        if None in identity:  # a stream has none
             identity = [self.name, self.config, self.revision, self._file_identities()]
         return hashlib.sha256(repr([options, names, identity]).encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """A tokenizer that somebody has trained."""
 
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +54,10 @@ class Pretrained(Recipe):
 
     def train(self, texts: Iterable[str] = ()) -> Tokenizer:
         """Load the tokenizer; the texts are not read."""
+        return self._tokenizer
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
         from tokenizers import AddedToken
 
         backend, settings = self._load()

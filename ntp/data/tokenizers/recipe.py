@@ -78,10 +78,10 @@ class Recipe(ABC):
         backend.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in self.special_tokens])
         tokenizer = Tokenizer(backend)
         forbidden = tokenizer.special_ids - {tokenizer.unknown}
-        for token in self.special_tokens:
-            contexts = [token, f" {token}", f"a{token}a", f"{token} {token}"]
-            for ids, _ in tokenizer.encode_batch(contexts):
-                if not forbidden.isdisjoint(ids.tolist()):
-                    problem = f"'{token}' is found in plain text; call it <|{token.strip('<|>')}|>"
-                    raise ConfigError("data.tokenizer.extra_special_tokens", problem)
+        contexts = [text for one in self.special_tokens for text in (one, f" {one}", f"a{one}a", f"{one} {one}")]
+        for ids, _ in tokenizer.encode_batch(contexts):
+            if read := forbidden.intersection(ids.tolist()):
+                name = tokenizer.id_to_token(min(read)) or ""
+                problem = f"'{name}' is found in plain text; call it <|{name.strip('<|>')}|>"
+                raise ConfigError("data.tokenizer.extra_special_tokens", problem)
         return tokenizer

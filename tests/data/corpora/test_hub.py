@@ -88,8 +88,8 @@ def test_the_digest_follows_contents_and_choices(folder: Path, streaming: bool) 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_an_unknown_split_is_refused_with_the_nearest(folder: Path, streaming: bool) -> None:
     options = {"name": str(folder), "streaming": streaming}
-    assert "no split 'trian' (did you mean 'train'?)" in refused("data.split", split="trian", **options)
-    corpus = Hub(str(folder), validation_split="valdation", streaming=streaming)
+    assert "no split 'trains' (did you mean 'train'?)" in refused("data.split", split="trains", **options)
+    corpus = Hub(str(folder), validation_split="validations", streaming=streaming)
     with pytest.raises(ConfigError, match=r"data\.validation_split: .*'validation'"):
         list(corpus.documents("validation"))
 

@@ -1,11 +1,9 @@
-from collections.abc import Iterator
-
 import pytest
 
 from ntp.data.tokenizers import BytePair, Bytes, Characters, Recipe, Tokenizer, Unigram, WordPiece
 
 TEXTS = [
-    f"def function_{number}(argument, other={number}):\n    return argument * {number % 7} + other  # naïve ✓ 日本語\n\n\n"
+    f"def function_{number}(argument, other={number}):\n    return argument * {number % 7}  # naïve ✓ 日本語\n\n\n"
     for number in range(300)
 ]
 RECIPES: dict[str, Recipe] = {
@@ -25,6 +23,6 @@ def tokenizers() -> dict[str, Tokenizer]:
 
 
 @pytest.fixture(params=list(RECIPES))
-def tokenizer(request: pytest.FixtureRequest, tokenizers: dict[str, Tokenizer]) -> Iterator[Tokenizer]:
+def tokenizer(request: pytest.FixtureRequest, tokenizers: dict[str, Tokenizer]) -> Tokenizer:
     """Each of them in turn."""
-    yield tokenizers[request.param]
+    return tokenizers[request.param]

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,9 @@ def test_a_damaged_file_is_a_value_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_a_copy_in_another_process_reads_no_special_tokens_either(tokenizers: dict[str, Tokenizer], clone) -> None:
+def test_a_copy_in_another_process_reads_no_special_tokens_either(
+    tokenizers: dict[str, Tokenizer], clone: Callable[[Tokenizer], Tokenizer]
+) -> None:
     copied = clone(tokenizers["bpe"])
     assert copied.end_of_text not in copied.encode("<|endoftext|>")
     assert copied.digest() == tokenizers["bpe"].digest()
