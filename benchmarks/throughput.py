@@ -136,7 +136,14 @@ def _table(result: dict[str, Any], settings: Settings, threads: int) -> Table:
         f"B={settings.batch}, V={settings.vocabulary}, {settings.precision}, {settings.device}, {threads} threads"
     )
     table = Table(title=title, title_justify="left")
-    for column in ("", "tokens/s (min .. max)", "ratio to bare (min .. max)", "ms a step", "CPU ms a step", "parameters"):
+    for column in (
+        "",
+        "tokens/s (min .. max)",
+        "ratio to bare (min .. max)",
+        "ms a step",
+        "CPU ms a step",
+        "parameters",
+    ):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, arm in result.items():
         table.add_row(

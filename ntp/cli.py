@@ -44,7 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 failed, 2 what was asked for is wrong, 130 interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `ntp generate ... | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
+        return DONE
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Answer what needs no configuration, and run the command that does."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return DONE
@@ -79,9 +87,8 @@ def run(command: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"ntp {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has gone, as in `ntp generate ... | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
-        return DONE
+    except BrokenPipeError:
+        raise
     except Exception:
         import traceback
 

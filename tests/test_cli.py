@@ -1,6 +1,7 @@
 """The command line answers at once, and every mistake is one line and status 2."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_version_is_printed():
         (["evaluate", "run=nowhere"], "run: nowhere is not a run directory"),
         (["generate", "run=nowhere"], "run: nowhere is not a run directory"),
         (["generate", "run=nowhere", "top_p=1.5"], "top_p: should be less than or equal to 1, not 1.5"),
+        (["train", "+debug=fast_dev_run"], "debug: is chosen already; write it without the plus: debug=fast_dev_run"),
         (["check", "sede=3"], "sede: no such key (did you mean 'seed'?)"),
     ],
 )
@@ -101,6 +103,31 @@ def test_a_mistake_is_one_line_with_the_nearest_right_value_and_status_2(ntp, ar
     assert outcome.status == 2
     assert expected in outcome.stderr
     assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "prompt", ["def main():", "a, b = {1: 2}", "it's \\'", "", "5", "back\\", "x=[", '"""', "null"]
+)
+def test_a_prompt_is_any_text(ntp, trained, prompt):
+    outcome = ntp("generate", f"run={trained}", f"prompt={prompt}", "tokens=1")
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.stdout.startswith(prompt)
+
+
+def test_a_path_may_hold_what_hydra_would_read_as_grammar(ntp, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "seed=0, (copy)")
+    assert ntp("evaluate", "run=seed=0, (copy)", "rows=2").status == 0
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(ntp, tiny, tmp_path):
+    assert ntp("train", *tiny, "budget.steps=1", "-m", "seed=0,1").status == 0
+    assert len(list((tmp_path / "outputs/sweeps").glob("*/*/summary.json"))) == 2
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    command = f"{sys.executable} -m ntp --shell-completion install=zsh | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
 
 
 def test_shell_completion_offers_commands_keys_and_options(tmp_path):

@@ -44,7 +44,7 @@ class Laps:
 
     Args:
         requests: a line ``<steps to get warm> <steps to time>`` a lap; its end ends the process.
-        replies: a JSON object a line: facts about the loop when it first stands at a step, then the `Times` of each lap.
+        replies: a JSON object a line: facts about the loop when it first stands at a step, then the `Times` of a lap.
     """
 
     def __init__(self, requests: TextIO, replies: TextIO) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 
+from lightning import seed_everything
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -29,8 +31,6 @@ def run(config: DictConfig) -> float | None:
     """
     typed = validate(config, TrainConfig)
     plain = resolve(config)
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
     first = getattr(rank_zero_only, "rank", 0) == 0
     console = Console(stderr=True, quiet=not first)
     if typed.print_config and first:
@@ -38,16 +38,16 @@ def run(config: DictConfig) -> float | None:
     directory = RunDirectory(typed.run_dir)
     if first:
         directory.check_free()
+    seed_everything(typed.seed, workers=True, verbose=False)
     setup = set_up(typed)
+    objective = option_name("objective")
+    training = TrainingRun(setup, directory, plain, objective)
     if first:
         directory.claim()
         directory.write_config(plain, overrides())
         directory.write_environment()
         setup.prepared.tokenizer.save(directory.path / "tokenizer")
-    objective = option_name("objective")
     facts([*plan(setup, objective), ("run", str(relative(directory.path)))], console)
-
-    training = TrainingRun(setup, directory, plain, objective)
     try:
         training.train()
     except OSError as error:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +21,11 @@ from ntp.config.nearest import suggestion
 
 CONFIG_MODULE = "ntp.conf"
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+# What these hold is text, whatever it looks like to Hydra's grammar.
+_TEXT_KEYS = ("prompt",)
+_ASSIGNMENT = re.compile(r"(\+{0,2}[\w./@]+)=(.*)", re.DOTALL)
 
 
 def hydra_main(command: str, arguments: list[str]) -> None:
@@ -35,6 +41,40 @@ def hydra_main(command: str, arguments: list[str]) -> None:
     """
     resolvers.register()
     search_path.register()
+    arguments = [one if one.split("=")[0] not in _TEXT_KEYS else _quoted(one) for one in arguments]
+    for flag in ("-m", "--multirun"):  # Hydra's own parser takes it only in front of the overrides
+        if flag in arguments:
+            arguments = [flag, *(one for one in arguments if one != flag)]
+    try:
+        _run(command, arguments)
+    except OverrideParseException:
+        # A path such as run=outputs/seed=0, or any text with brackets: plain for a person, not for Hydra's grammar.
+        requoted = [one if one.startswith("-") or _parses(one) else _quoted(one) for one in arguments]
+        if requoted == arguments:
+            raise
+        _run(command, requoted)
+
+
+def _quoted(override: str) -> str:
+    """``key=value`` with the value as a quoted string, unless it is one already."""
+    match = _ASSIGNMENT.fullmatch(override)
+    is_quoted = match is not None and re.fullmatch(r"'.*'|\".*\"", match[2], re.DOTALL)
+    if match is None or (is_quoted and _parses(override)):
+        return override
+    # Hydra's grammar: a backslash counts only in front of a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), match[2])
+    return f"{match[1]}='{escaped}'"
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except OverrideParseException:
+        return False
+    return True
+
+
+def _run(command: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; the command line turns them into one line
     argv = sys.argv
     failures: list[Exception] = []
@@ -79,6 +119,8 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
                 name = one.key_or_group
                 if name not in groups:
                     continue
+                if one.is_add():
+                    return f"{name}: is chosen already; write it without the plus: {name}={one.value()}"
                 options = loader.get_group_options(name)
                 value = str(one.value())
                 if one.value() is not None and value not in options and not one.is_sweep_override():

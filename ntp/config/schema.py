@@ -55,6 +55,7 @@ class TrainerConfig(Section):
     matmul_precision: Literal["highest", "high", "medium"]
     compile: bool
     gradient_clip_norm: PositiveFloat | None
+    deterministic: bool
     log_every_steps: PositiveInt
     progress_bar: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None

@@ -152,10 +152,6 @@ class PretrainingModule(LightningModule):
         if self.gradient_clip_norm is not None:
             self._gradient_norm = clip_grad_norm_(self.parameters(), self.gradient_clip_norm)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Without waiting for the copy."""
-        return batch if device.type == "cpu" else batch.to(device)
-
     # -- measuring --
 
     @property

@@ -35,7 +35,6 @@ for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
 for message in (
     ".*LeafSpec.*",
-    ".*overridden `transfer_batch_to_device`.*",
     ".*does not have many workers.*",
     ".*`weights_only` was not set.*",
     ".*exists and is not empty.*",
@@ -55,7 +54,7 @@ class TrainingRun:
     """
 
     def __init__(self, setup: Setup, directory: RunDirectory, plain: dict[str, Any], objective_name: str) -> None:
-        self.setup, self.directory, self.objective_name = setup, directory, objective_name
+        self.setup, self.directory, self.plain, self.objective_name = setup, directory, plain, objective_name
         self.sample: tuple[str, str] | None = None  # prompt and continuation
         config = setup.config
         allow = config.allow_targets
@@ -80,9 +79,6 @@ class TrainingRun:
         )
         self.loggers: list[Logger] = [MetricsFile(directory.path / "metrics.jsonl")]
         self.loggers += [build(node, f"logger.{name}", allow=allow) for name, node in config.logger.items()]
-        for logger in self.loggers:
-            if hasattr(logger, "start"):
-                logger.start(directory.path, plain, config.tags, objective_name)
         callbacks: list[Callback] = [
             build(node, f"callbacks.{name}", allow=allow) for name, node in config.callbacks.items()
         ]
@@ -113,6 +109,7 @@ class TrainingRun:
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,  # unused: metrics go to the loggers in one call of our own
                 use_distributed_sampler=False,
+                deterministic=trainer.deterministic,
                 default_root_dir=str(self.directory.path),
                 logger=self.loggers,
                 callbacks=callbacks,
@@ -129,8 +126,11 @@ class TrainingRun:
         """Fit, validate on all that is held out, write a sample, and leave a summary in every case."""
         state = "failed"
         started = time.perf_counter()
-        self._summarize("running")
         try:
+            self._summarize("running")
+            for logger in self.loggers:
+                if hasattr(logger, "start"):
+                    logger.start(self.directory.path, self.plain, self.setup.config.tags, self.objective_name)
             self.trainer.fit(self.module, datamodule=self.data)
             if self.trainer.interrupted:
                 raise KeyboardInterrupt

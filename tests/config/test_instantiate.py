@@ -47,7 +47,9 @@ def test_a_package_that_the_user_names_is_allowed():
 
 
 def test_a_misspelt_class_is_answered_with_the_nearest_one():
-    with pytest.raises(ConfigError, match=r"x\._target_: 'ntp.objectives.causal' has no 'Casual' \(did you mean 'Causal'"):
+    with pytest.raises(
+        ConfigError, match=r"x\._target_: 'ntp.objectives.causal' has no 'Casual' \(did you mean 'Causal'"
+    ):
         locate("ntp.objectives.causal.Casual", "x")
 
 

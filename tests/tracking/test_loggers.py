@@ -1,6 +1,7 @@
 """What other loggers get is what metrics.jsonl holds."""
 
 import csv
+import time
 
 import pytest
 
@@ -32,12 +33,21 @@ def test_tensorboard_holds_the_same_metrics(ntp, tiny, tmp_path):
 
 
 def read_wandb(path):
-    """History, config, summary and run record of an offline W&B run file: a log of protobuf records."""
+    """All records of an offline W&B run file, once the exit record is written: W&B's own process writes it."""
+    deadline = time.monotonic() + 30
+    while True:
+        records = parse_wandb(path.read_bytes())
+        if time.monotonic() > deadline or "exit" in [record.WhichOneof("record_type") for record in records]:
+            return records
+        time.sleep(0.1)
+
+
+def parse_wandb(data):
+    """The protobuf records of W&B's run log."""
     import struct
 
     from wandb.proto import wandb_internal_pb2 as protocol
 
-    data = path.read_bytes()
     position, records, partial = 7, [], b""
     block = 32768
     while position + 7 <= len(data):

@@ -154,6 +154,26 @@ def test_bfloat16_trains(ntp, tiny, documents, precision):
     assert result[-1] < result[0] - 0.5
 
 
+def test_the_final_validation_is_of_all_that_is_held_out(ntp, tiny, tmp_path):
+    run_losses(ntp, tiny, "run", "evaluation.rows=2", "evaluation.final_rows=null")
+    assert ntp("evaluate", "run=run", "checkpoint=last").status == 0
+    record = json.loads((tmp_path / "run/evaluations.jsonl").read_text())
+    assert record["rows"] > 8
+    assert record["loss"] == pytest.approx(read_summary(tmp_path / "run")["val/loss"], rel=1e-6)
+
+
+def test_a_sweep_runs_every_combination(ntp, tiny, tmp_path):
+    assert ntp("train", "-m", *tiny, "budget.steps=1", "seed=0,1", "model.width=16,32").status == 0
+    assert len(list((tmp_path / "outputs/sweeps").glob("*/*/summary.json"))) == 4
+
+
+def test_one_failing_job_of_a_sweep_does_not_stop_the_others(ntp, tiny, tmp_path):
+    outcome = ntp("train", "-m", *tiny, "budget.steps=1", "model.heads=3,2")
+    assert outcome.status == 2
+    assert "model.heads" in outcome.stderr
+    assert len(list((tmp_path / "outputs/sweeps").glob("*/1/summary.json"))) == 1
+
+
 def test_muon_trains(ntp, tiny):
     result = run_losses(ntp, tiny, "muon", "optimizer=muon", "budget.steps=12", "optimizer.learning_rate=1e-2")
     assert result[-1] < result[0] - 0.5
