@@ -254,3 +254,16 @@ def test_several_documents_and_one_are_split_as_documented(ntp, tiny, tmp_path):
     several = ntp("check", *tiny, f"data.path={tmp_path}/*.txt", "data.validation_fraction=0.3")
     assert several.status == 0, several.stderr
     assert "data.validation=tail" not in several.stdout
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same_and_leaves_ordinary_checkpoints(ntp, tiny, tmp_path):
+    eager = run_losses(ntp, tiny, "eager")
+    compiled = run_losses(ntp, tiny, "compiled", "trainer.compile=true")
+    assert compiled == pytest.approx(eager, abs=1e-4)
+    names = [
+        list(torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
+        for run in ("eager", "compiled")
+    ]
+    assert names[0] == names[1]
+    assert ntp("evaluate", "run=compiled", "rows=2").status == 0
