@@ -29,7 +29,8 @@ PEERS = {
     "hf": "HF Trainer, GPT2LMHeadModel",
     "reference": "bare loop, plain GPT",
 }
-BASE = "bare"
+BASES = ("bare", "hf")
+"""The loops that the table compares the others with."""
 FIRST_STEPS = 20
 """Steps before the first round, in which allocators fill up and whatever is lazy is loaded."""
 
@@ -38,7 +39,7 @@ def main() -> None:
     """Measure, show, write."""
     options = _options()
     peers: list[str] = options.peers
-    if "hf" in peers and not importlib.util.find_spec("transformers"):
+    if "hf" in peers and not all(map(importlib.util.find_spec, ("transformers", "accelerate"))):
         raise SystemExit("--peers hf needs: pip install 'ntp[benchmarks]'")
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="ntp-throughput-") as name:
@@ -57,7 +58,7 @@ def main() -> None:
     result = {arm.name: arm.facts | _summary(arm.name, rounds, options.steps, settings.tokens) for arm in arms}
     shape = {key: value for key, value in dataclasses.asdict(settings).items() if key != "corpus"}
     timing = {"warm_steps": options.warm, "timed_steps": options.steps, "rounds": options.rounds}
-    Console(width=None if Console().is_terminal else 140).print(_table(result, settings, options.threads))
+    Console(width=None if Console().is_terminal else 180).print(_table(result, settings, options.threads))
     write_json(
         options.output,
         {"benchmark": "throughput", "machine": machine, "settings": shape | timing, "arms": result},
@@ -125,8 +126,9 @@ def _summary(name: str, rounds: list[dict[str, Times]], steps: int, tokens: int)
         "step_processor_ms": spread([1000 * lap.processor / steps for lap in laps]),
         "rounds": [{"seconds": lap.wall, "processor_seconds": lap.processor} for lap in laps],
     }
-    if BASE in rounds[0]:
-        summary["speed_ratio_to_bare"] = ratios([one[BASE].wall for one in rounds], [lap.wall for lap in laps])
+    summary["speed_ratio_to"] = {
+        other: ratios([one[other].wall for one in rounds], [lap.wall for lap in laps]) for other in rounds[0]
+    }
     return summary
 
 
@@ -136,20 +138,15 @@ def _table(result: dict[str, Any], settings: Settings, threads: int) -> Table:
         f"B={settings.batch}, V={settings.vocabulary}, {settings.precision}, {settings.device}, {threads} threads"
     )
     table = Table(title=title, title_justify="left")
-    for column in (
-        "",
-        "tokens/s (min .. max)",
-        "ratio to bare (min .. max)",
-        "ms a step",
-        "CPU ms a step",
-        "parameters",
-    ):
+    bases = [base for base in BASES if base in result]
+    compared = [f"ratio to {base} (min .. max)" for base in bases]
+    for column in ("", "tokens/s (min .. max)", *compared, "ms a step", "CPU ms a step", "parameters"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, arm in result.items():
         table.add_row(
-            PEERS[name],
+            f"{name}: {PEERS[name]}",
             show(arm["tokens_per_second"], ",.0f"),
-            show(arm["speed_ratio_to_bare"], ".3f") if BASE in result else "",
+            *(show(arm["speed_ratio_to"][base], ".3f") for base in bases),
             f"{arm['step_ms']['median']:.2f}",
             f"{arm['step_processor_ms']['median']:.2f}",
             f"{arm['parameters']:,}",

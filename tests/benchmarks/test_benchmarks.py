@@ -50,10 +50,12 @@ def test_throughput_gives_tokens_per_second_of_every_loop(throughput):
 
 
 @pytest.mark.slow
-def test_throughput_gives_ratios_to_the_bare_loop(throughput):
-    for arm in throughput["arms"].values():
-        assert_is_spread(arm["speed_ratio_to_bare"])
-    assert throughput["arms"]["bare"]["speed_ratio_to_bare"] == {"median": 1, "min": 1, "max": 1}
+def test_throughput_compares_every_loop_with_every_other(throughput):
+    for name, arm in throughput["arms"].items():
+        assert set(arm["speed_ratio_to"]) == set(throughput["arms"])
+        assert arm["speed_ratio_to"][name] == {"median": 1, "min": 1, "max": 1}
+        for ratio in arm["speed_ratio_to"].values():
+            assert_is_spread(ratio)
 
 
 @pytest.mark.slow
