@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -76,6 +76,7 @@ class PretrainingModule(LightningModule):
         self._train, self._validation = Totals(), Totals()
         self._step_targets: int | Tensor = 0
         self._gradient_norm: Tensor | None = None
+        self._trained: list[nn.Parameter] = []
         self._spent = 0.0
         self._logged_step = 0
         self._seconds_before = 0.0  # of the run, before this process
@@ -92,12 +93,13 @@ class PretrainingModule(LightningModule):
         """Start the clocks."""
         self._started = self._interval_started = time.perf_counter()
         self._seconds_before = self.progress.seconds
+        self._trained = [one for one in self.parameters() if one.requires_grad]
         self._logged_step = self.trainer.global_step
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the device for this micro-batch and, at the first one of a step, set the learning rate."""
         state = np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1, np.uint64)
-        torch.manual_seed(int(state[0] >> np.uint64(1)))
+        _seed_device(self.device, int(state[0] >> np.uint64(1)))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             step = self.trainer.global_step + 1
             seconds = self.seconds
@@ -124,14 +126,16 @@ class PretrainingModule(LightningModule):
         """
         targets = self._all_targets()
         self._step_targets = 0
-        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        gradients = [one.grad for one in self._trained if one.grad is not None]
         if targets == 0:
             # Nothing was asked, so nothing is learned: without gradients no optimizer moves or decays a weight.
             self.empty_steps += 1
             optimizer.zero_grad(set_to_none=True)
         elif gradients:
             averaged = self.trainer.world_size * self.trainer.accumulate_grad_batches
-            torch._foreach_mul_(gradients, self.nominal_targets * averaged / targets)
+            factor = self.nominal_targets * averaged / targets
+            if factor != 1.0:  # it is 1 whenever every position has a target
+                torch._foreach_mul_(gradients, factor)
 
     def _all_targets(self) -> float:
         if self.trainer.world_size == 1:
@@ -150,7 +154,7 @@ class PretrainingModule(LightningModule):
     ) -> None:
         """Clip the norm over all parameters; Lightning's own clipping refuses fused optimizers in mixed precision."""
         if self.gradient_clip_norm is not None:
-            self._gradient_norm = clip_grad_norm_(self.parameters(), self.gradient_clip_norm)
+            self._gradient_norm = clip_grad_norm_(self._trained, self.gradient_clip_norm)
 
     # -- measuring --
 
@@ -248,3 +252,10 @@ class PretrainingModule(LightningModule):
         """Restore the progress counters."""
         self.progress = Progress(**checkpoint[CHECKPOINT_KEY]["progress"])
         self.empty_steps = checkpoint[CHECKPOINT_KEY]["empty_steps"]
+
+
+def _seed_device(device: torch.device, seed: int) -> None:
+    """Seed what this process draws from; ``torch.manual_seed`` visits every backend and takes half a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

@@ -1,6 +1,7 @@
 """What a person watches while a run trains."""
 
 import sys
+import time
 from typing import Any
 
 from lightning import Trainer
@@ -8,6 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
+
+REFRESHES_PER_SECOND = 4
 
 
 class _Metrics(ProgressColumn):
@@ -28,6 +31,7 @@ class ProgressBar(Callback):
         self.enabled = enabled
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
+        self._next_update = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Show the bar."""
@@ -38,13 +42,14 @@ class ProgressBar(Callback):
                 TextColumn("{task.percentage:>3.0f}%"),
                 _Metrics(),
             )
-            self._bar = Progress(*columns, console=self._console, refresh_per_second=4)
+            self._bar = Progress(*columns, console=self._console, refresh_per_second=REFRESHES_PER_SECOND)
             self._bar.add_task("training", total=1.0, metrics="")
             self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the bar."""
-        if self._bar is not None:
+        if self._bar is not None and time.monotonic() >= self._next_update:
+            self._next_update = time.monotonic() + 1 / REFRESHES_PER_SECOND
             self._bar.update(self._bar.task_ids[0], completed=pl_module.spent, metrics=describe(pl_module, "train"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
