@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+# Before torch is imported, also by the processes that tests start: matrices this small are slower on several threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TEXT = "".join(f"def f{number}(x):\n    return x + {number * 7 % 13}\n\n\n" for number in range(400))
 
 TINY = (

@@ -212,7 +212,9 @@ class PretrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Token-weighted means over all ranks."""
         self.count_progress()
-        self.write({f"val/{name}": value for name, value in self._validation.means(self.gather).items()})
+        metrics = {f"val/{name}": value for name, value in self._validation.means(self.gather).items()}
+        self.write(metrics)
+        self.log_dict(metrics, logger=False)  # for callbacks of Lightning's, such as EarlyStopping
         self._interval_paused += time.perf_counter() - self._validation_started
 
     def count_progress(self) -> None:

@@ -235,6 +235,19 @@ def test_a_callback_of_the_users_is_built_and_called(ntp, tiny, tmp_path):
     assert read_summary(tmp_path / "run")["progress/step"] < 100000
 
 
+def test_early_stopping_of_lightnings_sees_the_validation_loss(ntp, tiny, tmp_path):
+    outcome = ntp(
+        "train",
+        *tiny,
+        "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
+        "+callbacks.early.monitor=val/loss",
+        "+callbacks.early.stopping_threshold=100.0",
+        "run_dir=run",
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert read_summary(tmp_path / "run")["progress/step"] == 2
+
+
 def test_print_config_shows_the_resolved_config(ntp, tiny):
     outcome = ntp("train", *tiny, "print_config=true", "run_dir=run")
     assert "sequence_length: 32" in outcome.stdout
