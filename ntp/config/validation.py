@@ -18,11 +18,11 @@ from ntp.config.instantiate import INSTANTIATE_KEYS, locate, walk_targets
 from ntp.config.nearest import suggestion
 from ntp.config.schema import Section
 
-SectionT = TypeVar("SectionT", bound=Section)
+AnySection = TypeVar("AnySection", bound=Section)
 _INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
 
-def validate(config: DictConfig, schema: type[SectionT]) -> SectionT:
+def validate(config: DictConfig, schema: type[AnySection]) -> AnySection:
     """Resolve and check a composed config.
 
     Args:
