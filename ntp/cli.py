@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 failed, 2 what was asked for is wrong, 130 interrupted.
     """
     try:
-        return dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # the reader of a pipe has gone, as in `ntp generate ... | head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
         return DONE

@@ -125,9 +125,23 @@ def test_the_flag_of_a_sweep_may_stand_anywhere(ntp, tiny, tmp_path):
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):
-    command = f"{sys.executable} -m ntp --shell-completion install=zsh | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
-    assert "Traceback" not in done.stderr
+    for arguments in ("--help", "train --help"):
+        command = f"{sys.executable} -m ntp {arguments} | true"
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+        assert done.stderr == ""
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(ntp, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    outcome = ntp("train", *tiny, "run_dir=file/run")
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("ntp train: run_dir: ")
+
+
+def test_a_sweep_over_several_devices_is_refused(ntp, tiny):
+    outcome = ntp("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "seed=0,1")
+    assert outcome.status == 2
+    assert "trainer.devices: a sweep (-m) takes one device a job" in outcome.stderr
 
 
 def test_shell_completion_offers_commands_keys_and_options(tmp_path):

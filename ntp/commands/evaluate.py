@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from ntp.commands.composed import overrides
 from ntp.config.instantiate import build
 from ntp.config.schema import EvaluateConfig
 from ntp.config.validation import resolve, validate
+from ntp.data.corpora import Corpus
 from ntp.data.prepare import prepare_text
 from ntp.data.store import TokenStore
 from ntp.evaluation.likelihood import evaluate_rows
@@ -42,7 +44,7 @@ def run(config: DictConfig) -> dict[str, float]:
         trained.config.data,
         rows=typed.rows,
         batch_size=typed.batch_size,
-        seed=typed.seed,
+        seed=trained.config.seed if typed.seed is None else typed.seed,
         precision=typed.precision,
         device=device,
     )
@@ -56,8 +58,6 @@ def run(config: DictConfig) -> dict[str, float]:
         "likelihood": trained.objective.likelihood,
         **metrics,
     }
-    with open(trained.path / "evaluations.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(json_safe(record)) + "\n")
     facts(
         [
             ("run", f"{trained.path}, {typed.checkpoint} checkpoint, step {trained.step:,}"),
@@ -70,13 +70,18 @@ def run(config: DictConfig) -> dict[str, float]:
         ],
         Console(),
     )
+    try:
+        with open(trained.path / "evaluations.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(json_safe(record)) + "\n")
+    except OSError as error:  # somebody else's run, or a full disk: the numbers are on the screen
+        print(f"not kept in {trained.path}: {error.strerror}", file=sys.stderr)
     return metrics
 
 
 def _text(config: EvaluateConfig, trained: Run) -> tuple[TokenStore, str]:
     data = trained.config.data if config.data is None else config.data
     split = config.split or ("validation" if config.data is None else "all")
-    corpus = build(data.corpus, "data.corpus", allow=[*config.allow_targets, *trained.config.allow_targets])
+    corpus = build(data.corpus, "data.corpus", base=Corpus, allow=config.allow_targets)
     store = prepare_text(
         corpus,
         trained.tokenizer,

@@ -7,7 +7,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from ntp.commands.composed import option_name, overrides
+from ntp.commands.composed import is_sweep, option_name, overrides
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
 from ntp.config.validation import resolve, validate
@@ -17,7 +17,7 @@ from ntp.tracking.tree import print_config
 from ntp.training.plan import plan
 from ntp.training.report import report
 from ntp.training.run import TrainingRun
-from ntp.training.setup import set_up
+from ntp.training.setup import count_devices, set_up
 
 
 def run(config: DictConfig) -> float | None:
@@ -38,6 +38,8 @@ def run(config: DictConfig) -> float | None:
     directory = RunDirectory(typed.run_dir)
     if first:
         directory.check_free()
+    if is_sweep() and count_devices(typed.trainer) > 1:
+        raise ConfigError("trainer.devices", "a sweep (-m) takes one device a job; start such jobs one by one")
     seed_everything(typed.seed, workers=True, verbose=False)
     setup = set_up(typed)
     objective = option_name("objective")

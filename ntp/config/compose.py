@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ntp.config import resolvers, search_path
+from ntp.config.errors import ConfigError
 from ntp.config.nearest import suggestion
 
 CONFIG_MODULE = "ntp.conf"
@@ -41,7 +42,7 @@ def hydra_main(command: str, arguments: list[str]) -> None:
     """
     resolvers.register()
     search_path.register()
-    arguments = [one if one.split("=")[0] not in _TEXT_KEYS else _quoted(one) for one in arguments]
+    arguments = [quote_text(one) for one in arguments]
     for flag in ("-m", "--multirun"):  # Hydra's own parser takes it only in front of the overrides
         if flag in arguments:
             arguments = [flag, *(one for one in arguments if one != flag)]
@@ -53,6 +54,11 @@ def hydra_main(command: str, arguments: list[str]) -> None:
         if requoted == arguments:
             raise
         _run(command, requoted)
+
+
+def quote_text(override: str) -> str:
+    """An override of a key that holds text, quoted for Hydra's grammar; others as they are."""
+    return _quoted(override) if override.split("=")[0] in _TEXT_KEYS else override
 
 
 def _quoted(override: str) -> str:
@@ -98,6 +104,11 @@ def _run(command: str, arguments: list[str]) -> None:
     sys.argv = [f"ntp {command}" if "--help" in arguments else argv[0], *arguments]
     try:
         hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=command, version_base="1.3")(task)()
+    except OSError as error:
+        if isinstance(error, (HydraException, BrokenPipeError)):
+            raise
+        # The one thing that Hydra itself does on disk is to make the run directory.
+        raise ConfigError("run_dir", f"{error.filename} can't be made ({error.strerror})") from error
     finally:
         sys.argv = argv
     if failures:

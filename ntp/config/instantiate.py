@@ -55,12 +55,26 @@ def locate(target: str, key: str, allow: Iterable[str] = ()) -> type:
     return found
 
 
-def build(node: dict[str, Any], key: str, *, allow: Iterable[str] = (), **provided: Any) -> Any:
+def locate_as(base: type, node: dict[str, Any], key: str, allow: Iterable[str] = ()) -> type:
+    """The class of a config node, which must be a kind of ``base``.
+
+    Raises:
+        ConfigError: it is refused, or it is something else.
+    """
+    found = locate(node["_target_"], key, allow)
+    if not issubclass(found, base):
+        wanted = f"{base.__module__}.{base.__name__}"
+        raise ConfigError(f"{key}._target_", f"{node['_target_']} is not a subclass of {wanted}")
+    return found
+
+
+def build(node: dict[str, Any], key: str, *, base: type = object, allow: Iterable[str] = (), **provided: Any) -> Any:
     """Build the object that a validated config node describes.
 
     Args:
         node: plain container with ``_target_`` and arguments.
         key: the config key of the node, for messages.
+        base: the class that the object must be a kind of.
         allow: further packages that the user trusts.
         provided: arguments that the program supplies; they win over the node's.
 
@@ -70,6 +84,7 @@ def build(node: dict[str, Any], key: str, *, allow: Iterable[str] = (), **provid
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    locate_as(base, node, key, allow)
     for place, inner in walk_targets(node, key):
         locate(inner["_target_"], place, allow)
     try:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ntp.config.types import Count, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from ntp.config.types import Count, PositiveFloat, PositiveInt, Probability
 
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
 
 def _names_a_class(node: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,6 @@ class EvaluationConfig(Section):
 class CommonConfig(Section):
     """What every command shares."""
 
-    seed: Count
     allow_targets: list[str]
     print_config: bool
 
@@ -103,6 +102,7 @@ class CommonConfig(Section):
 class TrainConfig(CommonConfig):
     """``conf/train.yaml`` and ``conf/check.yaml``."""
 
+    seed: Count
     run_dir: str
     tags: list[str]
     model: Target
@@ -126,6 +126,7 @@ class EvaluateConfig(CommonConfig):
     split: Literal["validation", "train", "all"] | None
     rows: PositiveInt | None
     batch_size: PositiveInt | None
+    seed: Count | None
     accelerator: Literal["cpu", "gpu", "auto"]
     precision: Precision
 
@@ -146,7 +147,5 @@ class GenerateConfig(CommonConfig):
     repetition_penalty: PositiveFloat
     stop_at_end: bool
     stream: bool | None
+    seed: Count
     accelerator: Literal["cpu", "gpu", "auto"]
-
-
-__all__ = ["BUDGET_UNITS", "EvaluateConfig", "GenerateConfig", "NonNegativeFloat", "Section", "TrainConfig"]

@@ -16,7 +16,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from ntp.config.errors import ConfigError
 from ntp.config.instantiate import INSTANTIATE_KEYS, locate, walk_targets
 from ntp.config.nearest import suggestion
-from ntp.config.schema import Section
+from ntp.config.schema import CommonConfig, Section
 
 AnySection = TypeVar("AnySection", bound=Section)
 _INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
@@ -44,9 +44,23 @@ def validate(config: DictConfig, schema: type[AnySection]) -> AnySection:
         typed = schema.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise _explain(error, schema, plain, raw) from None
-    for key, node in walk_targets(plain, ""):
-        _check_arguments(key, node, raw, typed.allow_targets if hasattr(typed, "allow_targets") else [])
+    check_arguments(plain, raw, typed.allow_targets if isinstance(typed, CommonConfig) else [])
     return typed
+
+
+def check_arguments(plain: Any, raw: Any, allow: list[str]) -> None:
+    """Check every node with a ``_target_`` against the signature of its class.
+
+    Args:
+        plain: resolved config.
+        raw: the same with its interpolations, to name the key that a value comes from.
+        allow: further packages that the user trusts.
+
+    Raises:
+        ConfigError: a class is refused, or does not take its arguments.
+    """
+    for key, node in walk_targets(plain, ""):
+        _check_arguments(key, node, raw, allow)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -124,6 +138,9 @@ def _phrase(detail: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "valid list")
     given = detail["input"]
     shown = "" if isinstance(given, dict) else f", not {json.dumps(given)}"
+    if detail["type"] == "dict_type" and isinstance(given, str):
+        group = "/".join(str(part) for part in detail["loc"])
+        return f"is a group of options; choose one with a slash: {group}={given}"
     return f"{message[0].lower()}{message[1:]}{shown}"
 
 
@@ -148,8 +165,11 @@ def _check_arguments(key: str, node: dict[str, Any], raw: Any, allow: list[str])
             continue
         if name not in names and not takes_any:
             raise ConfigError(place, f"{found.__name__} takes no such argument{suggestion(name, names)}")
-        if name in hints and not any(True for _ in walk_targets(value, "")):
+        if name in hints:
             _check_value(_source(place, raw), value, hints[name])
+    for name in names:
+        if parameters[name].default is inspect.Parameter.empty and name not in node:
+            raise ConfigError(f"{key}.{name}", f"{found.__name__} needs this argument")
 
 
 def _argument_types(found: type) -> dict[str, Any]:

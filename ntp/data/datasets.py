@@ -57,7 +57,8 @@ class BatchMaker:
             self.objective.attention,
             self.token_bytes,
             self.padding_id,
-            read_bytes=sum(int(row.bytes.sum()) for row, _ in rows),
+            # What a row only looks ahead to is read by the next one.
+            read_bytes=sum(int(row.bytes[: len(row) - self.objective.lookahead].sum()) for row, _ in rows),
         )
 
 

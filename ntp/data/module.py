@@ -64,7 +64,8 @@ class TextDataModule(LightningDataModule):
         rank, world_size = self._ranks
         count = self.evaluation.final_rows if self.final else self.evaluation.rows
         rows = FixedRows(self.validation_windows, count, self.seed, self.config.batch_size, self.make_batch)
-        size = micro_batch_size(self.config, world_size)
+        # Every rank gets at least one batch: Lightning refuses an empty share.
+        size = min(micro_batch_size(self.config, world_size), max(1, len(rows) // world_size))
         return self._loader(rows, ShareSampler(len(rows), size, rank, world_size), workers=0)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -11,8 +11,6 @@ from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
 from ntp.training.metrics import Totals
 
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
 
 @torch.inference_mode()
 def evaluate_rows(
@@ -52,7 +50,7 @@ def evaluate_rows(
     totals, targets, target_bytes = Totals(), 0, 0
     for start in range(0, len(examples), size):
         batch = examples.__getitems__(list(range(start, min(start + size, len(examples))))).to(device)
-        with torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
             totals.add(objective.loss(model, batch))
         targets += batch.target_count
         target_bytes += batch.target_bytes

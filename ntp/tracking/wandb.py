@@ -47,8 +47,9 @@ class WandbMirror(WandbLogger):
 
     @rank_zero_only
     def summarize(self, summary: dict[str, Any]) -> None:
-        """Put the run's summary beside its curves."""
-        self.experiment.summary.update(json_safe(summary))
+        """Put the run's summary beside its curves; nothing for a run that never started."""
+        if self._experiment is not None:
+            self._experiment.summary.update(json_safe(summary))
 
     @rank_zero_only
     def finish(self, failed: bool) -> None:

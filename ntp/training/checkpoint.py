@@ -73,15 +73,14 @@ class Checkpoint(LightningCheckpoint):
         """Compare the run's fixed validation rows; the larger final validation is not comparable with them."""
         if trainer.datamodule.final or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
-        if trainer.state.fn == "fit" and not self.every_steps:
-            self._save_last(trainer)
         loss = pl_module.latest.get("val/loss")
-        if loss is not None and loss < self.best_loss:
-            if trainer.state.fn == "fit":
-                self._save_last(trainer)
-            self.best_loss = loss
-            if self._saved_step >= 0:  # a run that was stopped before its first step has nothing to keep
-                self._copy_last_to_best(trainer)
+        improved = loss is not None and loss < self.best_loss
+        if improved:
+            self.best_loss = loss  # before saving: the file should know it
+        if trainer.state.fn == "fit" and (improved or not self.every_steps):
+            self._save_last(trainer)
+        if improved and self._saved_step >= 0:  # a run that was stopped before its first step has nothing to keep
+            self._copy_last_to_best(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """The end is always kept."""
@@ -127,7 +126,9 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
         ConfigError: there is no such file, or it can't be read.
     """
     if not path.is_file():
-        raise ConfigError(key, f"there is no checkpoint {path}")
+        others = sorted(one.stem for one in path.parent.glob("*.ckpt"))
+        hint = f"; there is {key}={others[0]}" if others else ""
+        raise ConfigError(key, f"there is no checkpoint {path}{hint}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each with its own exception

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
+from ntp.config.validation import check_arguments
 from ntp.data.tokenizers import Tokenizer
 from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
@@ -51,10 +52,9 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
     directory = Path(path)
     if not (directory / "config.yaml").is_file():
         raise ConfigError("run", f"{path} is not a run directory: it has no config.yaml")
-    config = _read_config(directory / "config.yaml")
+    config = _read_config(directory / "config.yaml", allow)
     stored = read_checkpoint(directory / "checkpoints" / f"{checkpoint}.ckpt", "checkpoint")
     tokenizer = Tokenizer.load(directory / "tokenizer")
-    allow = [*allow, *config.allow_targets]
     objective = build_objective(config.objective, allow)
     sequence_length = config.data.sequence_length
     model = build_model(config.model, tokenizer.vocabulary_size, config.seed, sequence_length, allow)
@@ -65,8 +65,10 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
     )
 
 
-def _read_config(path: Path) -> TrainConfig:
+def _read_config(path: Path, allow: list[str]) -> TrainConfig:
+    # Somebody else's run is somebody else's config: its own allow_targets counts for nothing here.
     content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_arguments({key: content.get(key) for key in _BUILT}, content, allow)
     try:
         # Keys that only fed others, such as data.path, and keys of other versions do no harm here.
         return TrainConfig.model_validate(content, extra="ignore")
@@ -76,6 +78,9 @@ def _read_config(path: Path) -> TrainConfig:
         raise ConfigError(
             "run", f"{path} is not a configuration of this version of ntp: {where}: {first['msg']}"
         ) from error
+
+
+_BUILT = ("model", "objective", "data")
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -77,8 +77,11 @@ class PretrainingModule(LightningModule):
         self._step_targets: int | Tensor = 0
         self._gradient_norm: Tensor | None = None
         self._trained: list[nn.Parameter] = []
+        self._host_group: dist.ProcessGroup | None = None  # None is the default group
         self._spent = 0.0
-        self._logged_step = 0
+        self.validated_step = -1
+        self._logged_step = self._logged_tokens = 0
+        self._logged_flops = 0.0
         self._seconds_before = 0.0  # of the run, before this process
         self._started = self._interval_started = time.perf_counter()
         self._interval_paused = self._validation_started = 0.0
@@ -93,8 +96,12 @@ class PretrainingModule(LightningModule):
         """Start the clocks."""
         self._started = self._interval_started = time.perf_counter()
         self._seconds_before = self.progress.seconds
+        if self.trainer.world_size > 1 and dist.get_backend() == "nccl":
+            # Numbers that the host knows travel between hosts: no step waits for the device.
+            self._host_group = dist.new_group(backend="gloo")
         self._trained = [one for one in self.parameters() if one.requires_grad]
         self._logged_step = self.trainer.global_step
+        self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the device for this micro-batch and, at the first one of a step, set the learning rate."""
@@ -104,7 +111,9 @@ class PretrainingModule(LightningModule):
             step = self.trainer.global_step + 1
             seconds = self.seconds
             if self.budget.seconds is not None and self.trainer.world_size > 1:
-                seconds = self.trainer.strategy.broadcast(seconds)  # one clock for all
+                clock = torch.tensor(seconds, dtype=torch.float64)
+                dist.broadcast(clock, src=0, group=self._host_group)  # one clock for all
+                seconds = clock.item()
             self._spent = self.budget.progress(step, seconds)
             factor = self.schedule.factor(step, self._spent)
             for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
@@ -134,16 +143,14 @@ class PretrainingModule(LightningModule):
         elif gradients:
             averaged = self.trainer.world_size * self.trainer.accumulate_grad_batches
             factor = self.nominal_targets * averaged / targets
-            if factor != 1.0:  # it is 1 whenever every position has a target
+            if factor != 1.0:  # on one device it is 1 whenever every position has a target
                 torch._foreach_mul_(gradients, factor)
 
     def _all_targets(self) -> float:
         if self.trainer.world_size == 1:
             return float(self._step_targets)
         count = torch.as_tensor(float(self._step_targets), dtype=torch.float64)
-        if dist.get_backend() == "nccl":  # otherwise a process group for host tensors spares the device a wait
-            count = count.to(self.device)
-        dist.all_reduce(count)
+        dist.all_reduce(count, group=self._host_group)
         return count.item()
 
     def configure_gradient_clipping(
@@ -182,15 +189,14 @@ class PretrainingModule(LightningModule):
     def _log_training(self, step: int) -> None:
         if step == self._logged_step:
             return
-        tokens_before, flops_before = self.progress.tokens, self.progress.flops
         metrics = {f"train/{name}": value for name, value in self._train.means(self.gather).items()}
         self.count_progress()
         now = time.perf_counter()
         seconds = max(now - self._interval_started - self._interval_paused, 1e-9)
-        metrics["perf/tokens_per_second"] = (self.progress.tokens - tokens_before) / seconds
+        metrics["perf/tokens_per_second"] = (self.progress.tokens - self._logged_tokens) / seconds
         metrics["perf/step_seconds"] = seconds / (step - self._logged_step)
         if self.peak_flops:
-            achieved = (self.progress.flops - flops_before) / seconds
+            achieved = (self.progress.flops - self._logged_flops) / seconds
             metrics["perf/mfu"] = achieved / (self.peak_flops * self.trainer.world_size)
         optimizer = self.optimizers(use_pl_optimizer=False)
         metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
@@ -199,6 +205,7 @@ class PretrainingModule(LightningModule):
         if self.empty_steps:
             metrics["train/empty_steps"] = self.empty_steps
         self._interval_started, self._interval_paused, self._logged_step = now, 0.0, step
+        self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
         self.write(metrics)
 
     def on_validation_start(self) -> None:
@@ -213,6 +220,7 @@ class PretrainingModule(LightningModule):
         """Token-weighted means over all ranks."""
         self.count_progress()
         metrics = {f"val/{name}": value for name, value in self._validation.means(self.gather).items()}
+        self.validated_step = self.trainer.global_step
         self.write(metrics)
         self.log_dict(metrics, logger=False)  # for callbacks of Lightning's, such as EarlyStopping
         self._interval_paused += time.perf_counter() - self._validation_started

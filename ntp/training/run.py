@@ -63,8 +63,8 @@ class TrainingRun:
         self.module = PretrainingModule(
             setup.model,
             setup.objective,
-            build(config.optimizer, "optimizer", allow=allow),
-            build(config.schedule, "schedule", allow=allow),
+            setup.optimizer,
+            setup.schedule,
             setup.budget,
             seed=config.seed,
             nominal_targets=setup.cost.tokens,
@@ -77,6 +77,12 @@ class TrainingRun:
         self.data = TextDataModule(
             setup.prepared, setup.objective, config.data, config.evaluation, config.seed, setup.budget.steps
         )
+        held_out = len(self.data.validation_windows)
+        for name in ("rows", "final_rows"):
+            if min(getattr(config.evaluation, name) or held_out, held_out) < setup.world_size:
+                raise ConfigError(
+                    f"evaluation.{name}", f"there is less than one row for each of {setup.world_size} devices"
+                )
         self.loggers: list[Logger] = [MetricsFile(directory.path / "metrics.jsonl")]
         self.loggers += [build(node, f"logger.{name}", allow=allow) for name, node in config.logger.items()]
         callbacks: list[Callback] = [
@@ -146,8 +152,7 @@ class TrainingRun:
     def _final_validation(self) -> None:
         evaluation = self.setup.config.evaluation
         self.trainer.limit_val_batches = 1.0
-        validated = self.module.latest.get("val/loss") is not None
-        if not validated or self.trainer.global_step % (evaluation.every_steps or 1):
+        if self.module.validated_step != self.trainer.global_step:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         if evaluation.final_rows != evaluation.rows:
             self.data.final = True
@@ -160,9 +165,12 @@ class TrainingRun:
         prepared = self.setup.prepared
         first = prepared.validation.tokens[:SAMPLE_PROMPT_TOKENS].tolist()
         prompt = prepared.tokenizer.decode(first)
-        text = continue_text(
-            self.setup.model, prepared.tokenizer, prompt, tokens=count, sampling=Sampling(temperature=0.8), seed=0
-        )[0]
+        # Lightning has put the model back on the CPU; and a compiled model would compile anew for every length.
+        model = self.setup.model.to(self.trainer.strategy.root_device)
+        with torch.compiler.set_stance("force_eager"):
+            text = continue_text(
+                model, prepared.tokenizer, prompt, tokens=count, sampling=Sampling(temperature=0.8), seed=0
+            )[0]
         self.sample = (prompt, text)
         self.directory.write_sample(prompt + text)
 
@@ -219,5 +227,5 @@ def _peak_flops(teraflops: float | None, precision: str) -> float | None:
         return teraflops * 1e12
     if not torch.cuda.is_available():
         return None
-    dtype = {"32-true": torch.float32, "16-mixed": torch.float16}.get(precision, torch.bfloat16)
+    dtype = torch.float32 if precision == "32-true" else torch.bfloat16
     return get_available_flops(torch.device("cuda"), dtype)

@@ -5,14 +5,16 @@ and a schedule without state resumes exactly.
 """
 
 import math
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Literal
 
 from ntp.config.types import PositiveInt, Probability
 
 
-class Schedule(Protocol):
+class Schedule(ABC):
     """What the training module asks of a schedule."""
 
+    @abstractmethod
     def factor(self, step: int, progress: float) -> float:
         """What to multiply the learning rate with.
 
@@ -20,10 +22,9 @@ class Schedule(Protocol):
             step: optimizer steps including this one, from 1.
             progress: the part of the budget that is spent when this step is done, in [0, 1].
         """
-        ...
 
 
-class _Warmup:
+class _Warmup(Schedule):
     """Linear warm-up, by steps or by a part of the budget, and then what a subclass says."""
 
     def __init__(self, warmup_steps: PositiveInt | None = None, warmup_fraction: Probability = 0.05) -> None:

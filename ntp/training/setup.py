@@ -6,19 +6,23 @@ from typing import Any
 import torch
 
 from ntp.config.errors import ConfigError
-from ntp.config.instantiate import build, locate
+from ntp.config.instantiate import build, locate_as
+from ntp.config.nearest import suggestion
 from ntp.config.schema import DataConfig, TrainConfig, TrainerConfig
+from ntp.data.corpora import Corpus
 from ntp.data.datasets import BatchMaker, TrainingRows
 from ntp.data.example import Batch
 from ntp.data.prepare import Prepared, prepare
 from ntp.data.rows import micro_batch_size, training_windows
 from ntp.data.sampling import DataOrder
-from ntp.data.tokenizers import Tokenizer
+from ntp.data.tokenizers import Recipe, Tokenizer
 from ntp.data.windows import Windows
 from ntp.models.base import LanguageModel
 from ntp.models.flops import training_flops
 from ntp.objectives.base import Context, Objective
 from ntp.training.budget import Budget, StepCost, translate
+from ntp.training.optimizers import AdamW
+from ntp.training.schedules import Schedule
 
 _PROBED_ROWS = 16
 
@@ -31,6 +35,8 @@ class Setup:
         config: typed.
         prepared: tokenizer and token stores.
         objective: bound.
+        optimizer: recipe of the optimizer.
+        schedule: of the learning rate.
         model: on the device that was asked for.
         budget: length of the run.
         cost: of one optimizer step.
@@ -42,6 +48,8 @@ class Setup:
     config: TrainConfig
     prepared: Prepared
     objective: Objective
+    optimizer: AdamW
+    schedule: Schedule
     model: LanguageModel
     budget: Budget
     cost: StepCost
@@ -52,20 +60,14 @@ class Setup:
     sample_batch: Batch
 
 
-def _check_class(node: dict[str, Any], key: str, base: type, allow: list[str]) -> None:
-    if not issubclass(locate(node["_target_"], key, allow), base):
-        wanted = f"{base.__module__}.{base.__name__}"
-        raise ConfigError(f"{key}._target_", f"{node['_target_']} is not a subclass of {wanted}")
-
-
 def prepare_data(config: DataConfig, allow: list[str]) -> Prepared:
     """Corpus and tokenizer of the ``data`` node, as token stores.
 
     Raises:
         ConfigError: the source is missing, empty, unreadable, or too short to be split.
     """
-    corpus = build(config.corpus, "data.corpus", allow=allow)
-    recipe = build(config.tokenizer, "data.tokenizer", allow=allow)
+    corpus = build(config.corpus, "data.corpus", base=Corpus, allow=allow)
+    recipe = build(config.tokenizer, "data.tokenizer", base=Recipe, allow=allow)
     return prepare(
         corpus,
         recipe,
@@ -81,8 +83,7 @@ def build_objective(node: dict[str, Any], allow: list[str]) -> Objective:
     Raises:
         ConfigError: it is not an `Objective`.
     """
-    _check_class(node, "objective", Objective, allow)
-    objective: Objective = build(node, "objective", allow=allow)
+    objective: Objective = build(node, "objective", base=Objective, allow=allow)
     return objective
 
 
@@ -102,7 +103,6 @@ def build_model(
     Raises:
         ConfigError: its arguments do not fit together, the vocabulary does not fit its head, or the rows its positions.
     """
-    _check_class(node, "model", LanguageModel, allow)
     size = node.get("vocabulary_size")
     if size is not None and size < vocabulary_size:
         raise ConfigError(
@@ -111,8 +111,8 @@ def build_model(
         )
     torch.manual_seed(seed)
     with torch.device(device):
-        provided = {} if size is not None else {"vocabulary_size": vocabulary_size}
-        model: LanguageModel = build(node, "model", allow=allow, **provided)
+        size = vocabulary_size if size is None else size
+        model: LanguageModel = build(node, "model", base=LanguageModel, allow=allow, vocabulary_size=size)
     limit = model.context_length
     if limit is not None and sequence_length > limit:
         raise ConfigError(
@@ -164,6 +164,26 @@ def count_devices(config: TrainerConfig) -> int:
     return config.devices * config.num_nodes
 
 
+def check_lightning_parts(config: TrainConfig) -> None:
+    """Check that loggers, callbacks and strategy are what Lightning takes; they are built later.
+
+    Raises:
+        ConfigError: names the part that is something else.
+    """
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy, StrategyRegistry
+
+    for group, nodes, base in (("logger", config.logger, Logger), ("callbacks", config.callbacks, Callback)):
+        for name, node in nodes.items():
+            locate_as(base, node, f"{group}.{name}", config.allow_targets)
+    strategy = config.trainer.strategy
+    if isinstance(strategy, dict):
+        locate_as(Strategy, strategy, "trainer.strategy", config.allow_targets)
+    elif strategy not in (known := ["auto", *StrategyRegistry.available_strategies()]):
+        raise ConfigError("trainer.strategy", f"there is no '{strategy}'{suggestion(strategy, known)}")
+
+
 def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
     """Build and check all parts of a run that do not belong to Lightning.
 
@@ -178,6 +198,9 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
     world_size = count_devices(config.trainer)
     micro_batch_size(data, world_size)
     objective = build_objective(config.objective, allow)
+    optimizer: AdamW = build(config.optimizer, "optimizer", base=AdamW, allow=allow)
+    schedule: Schedule = build(config.schedule, "schedule", base=Schedule, allow=allow)
+    check_lightning_parts(config)
     # Once without weights, before the text is read: a mistake in the model should not wait for the tokenizer.
     build_model(config.model, config.model.get("vocabulary_size") or 1, 0, data.sequence_length, allow, "meta")
 
@@ -192,13 +215,15 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
     target_flops = float(training_flops(model, data.sequence_length, 1)) - row_flops
     cost = StepCost(
         tokens=data.batch_size * data.sequence_length,
-        bytes=max(1.0, batch.read_bytes / batch.rows) * data.batch_size,
+        bytes=max(1.0, prepared.train.bytes_per_token * windows.stride * data.batch_size),
         flops=data.batch_size * (row_flops + target_flops * batch.target_count / batch.rows),
     )
     return Setup(
         config=config,
         prepared=prepared,
         objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
         model=model,
         budget=translate(config.budget, cost),
         cost=cost,

@@ -42,7 +42,14 @@ def test_memory_counts_weights_gradients_and_both_averages_of_adam(ntp, tiny):
         (["data.sequence_length=100000"], "data.sequence_length"),
         (["model.heads=3"], "model.heads"),
         (["objective._target_=ntp.models.transformer.Transformer"], "is not a subclass of"),
-        (["model._target_=torch.nn.Linear"], "model"),
+        (["model._target_=torch.nn.Linear"], "Linear takes no such argument"),
+        (["+callbacks.x._target_=torch.nn.Identity"], "callbacks.x._target_: torch.nn.Identity is not a subclass of"),
+        (["trainer.strategy=ddpp"], "trainer.strategy: there is no 'ddpp' (did you mean 'ddp'?)"),
+        (
+            ["schedule=wsd", "schedule.warmup_fraction=0.9", "schedule.decay_fraction=0.9"],
+            "schedule: warmup_fraction 0.9 and decay_fraction 0.9",
+        ),
+        (["data.tokenizer=char"], "choose one with a slash: data/tokenizer=char"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_by_name(ntp, tiny, overrides, expected):

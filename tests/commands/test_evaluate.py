@@ -93,6 +93,26 @@ def test_a_checkpoint_that_would_run_code_is_refused(ntp, run, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.mark.parametrize("key", ["width", "extra"])
+def test_a_run_of_somebody_elses_builds_nothing_but_its_model(ntp, run, tmp_path, key):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["allow_targets"] = ["subprocess"]
+    config["model"][key] = {"_target_": "subprocess.Popen", "args": ["touch", str(tmp_path / "evil")]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    outcome = ntp("evaluate", f"run={run}")
+    assert outcome.status == 2
+    assert not (tmp_path / "evil").exists()
+
+
+def test_an_object_where_a_number_belongs_is_refused(ntp, run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["width"] = {"_target_": "torch.nn.Identity"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    outcome = ntp("evaluate", f"run={run}")
+    assert outcome.status == 2
+    assert "model.width: should be a valid integer" in outcome.stderr
+
+
 def test_a_run_without_checkpoints_is_refused(ntp, run):
     shutil.rmtree(run / "checkpoints")
     outcome = ntp("evaluate", f"run={run}")

@@ -51,6 +51,6 @@ def test_an_objective_that_cannot_continue_says_so(ntp, tiny, tmp_path):
     )
     assert outcome.status == 0, outcome.stderr
     assert not (tmp_path / "run/sample.txt").exists()
-    outcome = ntp("generate", "run=run", PROMPT)
+    outcome = ntp("generate", "run=run", PROMPT, "allow_targets=[tests]")
     assert outcome.status == 2
     assert "cannot continue a text" in outcome.stderr

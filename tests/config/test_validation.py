@@ -25,13 +25,16 @@ class Thing:
     def __init__(self, rate: Probability = 0.5, path: str = "", names: list[str] | None = None) -> None: ...
 
 
+class Demanding:
+    def __init__(self, size: int) -> None: ...
+
+
 class Keywords:
     def __init__(self, **anything: int) -> None: ...
 
 
 def check(thing=None, **changes):
     content = {
-        "seed": 0,
         "allow_targets": ["tests"],
         "print_config": False,
         "inner": {"size": 1, "kind": "one"},
@@ -80,6 +83,10 @@ def test_arguments_are_checked_against_the_signature():
     refused(r"thing\.rat: Thing takes no such argument \(did you mean 'rate'\?\)", thing={"rat": 1})
     refused(r"thing\.rate: should be less than or equal to 1, not 2", thing={"rate": 2})
     refused(r"thing\.names: should be a valid list", thing={"names": "a"})
+
+
+def test_a_required_argument_that_is_missing_is_named():
+    refused(r"thing\.size: Demanding needs this argument", thing={"_target_": f"{__name__}.Demanding"})
 
 
 def test_a_class_that_takes_anything_takes_anything():

@@ -77,12 +77,15 @@ def composed(command: str, overrides: list[str]) -> Any:
     import hydra
 
     from ntp.config import resolvers, schema, search_path
+    from ntp.config.compose import quote_text
     from ntp.config.validation import validate
 
     resolvers.register()
     search_path.register()
     with hydra.initialize_config_module("ntp.conf", version_base="1.3"):
-        return validate(hydra.compose(command, overrides=overrides), getattr(schema, SCHEMAS[command]))
+        return validate(
+            hydra.compose(command, overrides=[quote_text(one) for one in overrides]), getattr(schema, SCHEMAS[command])
+        )
 
 
 def first_document(config: Any) -> str:
