@@ -104,7 +104,8 @@ class Transformer(LanguageModel):
         if mlp_width is None:
             mlp_width = max(64, 64 * round(8 * width / (3 * 64))) if activation == "swiglu" else 4 * width
 
-        self.vocabulary_size, self.width, self.context_length = vocabulary_size, width, context_length
+        self.vocabulary_size, self.width = vocabulary_size, width
+        self.context_length = context_length if positions == "learned" else None
         self.heads, self.head_width = heads, width // heads
         self.positions, self.rotary_base, self.position_std = positions, rotary_base, init_std
         self.logit_softcap = logit_softcap

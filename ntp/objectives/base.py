@@ -8,6 +8,7 @@ Legend: L positions of a row, B rows, N targets, D width, V vocabulary.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -79,7 +80,7 @@ class LossTerms:
     metrics: dict[str, tuple[Tensor, int | Tensor]] = field(default_factory=dict)
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Base class of all objectives: subclass it, and write one YAML file that names the subclass as ``_target_``.
 
     An objective is a Module because some own heads. `corrupt` runs in the processes that load data and may use only
@@ -109,6 +110,7 @@ class Objective(nn.Module):
     def bind(self, context: Context) -> None:
         """Learn about the run: ids of special tokens, sizes; build own heads. Called once, before anything else."""
 
+    @abstractmethod
     def corrupt(self, row: Row, draw: Draw) -> Example:
         """Make a training example of a row. Pure: equal arguments give equal examples.
 
@@ -119,7 +121,6 @@ class Objective(nn.Module):
         Returns:
             An example of at most ``sequence_length`` positions; the data module pads.
         """
-        raise NotImplementedError
 
     def loss(self, model: Scorer, batch: Batch) -> LossTerms:
         """Summed loss of a micro-batch. The default is the weighted cross-entropy of all targets.

@@ -38,9 +38,9 @@ class _Warmup(Schedule):
             return progress / warmup
         return self.after_warmup((progress - warmup) / (1 - warmup) if warmup < 1 else 1.0)
 
+    @abstractmethod
     def after_warmup(self, progress: float) -> float:
         """Multiplier at a part of the budget that is left after warm-up, in [0, 1]."""
-        raise NotImplementedError
 
 
 class Constant(_Warmup):

@@ -18,6 +18,10 @@ def test_a_model_too_large_for_this_machine_is_described_all_the_same(ntp, tiny)
     assert "parameters (973,4" in outcome.stdout  # the published 1.24 billion, less the larger vocabulary
 
 
+def test_only_a_table_of_positions_limits_the_length_of_rows(ntp, tiny):
+    assert ntp("check", *tiny, "model.positions=rotary", "model.context_length=16").status == 0
+
+
 @pytest.mark.parametrize("model", ["nano", "micro", "small", "gpt2_124m", "llama_1b"])
 def test_every_model_config_is_good(ntp, tiny, model):
     data = [one for one in tiny if not one.startswith("model.")]
