@@ -70,6 +70,7 @@ def test_version_is_printed():
         (["train", "+trainer.presicion=bf16-true"], "trainer.presicion: no such key (did you mean 'precision'?)"),
         (["train", "seed=abc"], "seed: should be a valid integer"),
         (["train", "seed=-1"], "seed: should be greater than or equal to 0, not -1"),
+        (["train", "seed=5000000000"], "seed: should be less than 4294967296"),
         (["train", "data.batch_size=1.5"], "data.batch_size: should be a valid integer"),
         (["train", "data.validation_fraction=2"], "data.validation_fraction: should be less than 1, not 2"),
         (["train", "trainer.precision=bf16"], "trainer.precision: should be '32-true', 'bf16-mixed'"),

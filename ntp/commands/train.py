@@ -44,13 +44,13 @@ def run(config: DictConfig) -> float | None:
     setup = set_up(typed)
     objective = option_name("objective")
     training = TrainingRun(setup, directory, plain, objective)
-    if first:
-        directory.claim()
-        directory.write_config(plain, overrides())
-        directory.write_environment()
-        setup.prepared.tokenizer.save(directory.path / "tokenizer")
-    facts([*plan(setup, objective), ("run", str(relative(directory.path)))], console)
     try:
+        if first:
+            directory.claim()
+            directory.write_config(plain, overrides())
+            directory.write_environment()
+            setup.prepared.tokenizer.save(directory.path / "tokenizer")
+        facts([*plan(setup, objective), ("run", str(relative(directory.path)))], console)
         training.train()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

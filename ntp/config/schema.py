@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ntp.config.types import Count, PositiveFloat, PositiveInt, Probability
+from ntp.config.types import Count, PositiveFloat, PositiveInt, Probability, Seed
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
@@ -102,7 +102,7 @@ class CommonConfig(Section):
 class TrainConfig(CommonConfig):
     """``conf/train.yaml`` and ``conf/check.yaml``."""
 
-    seed: Count
+    seed: Seed
     run_dir: str
     tags: list[str]
     model: Target
@@ -126,7 +126,7 @@ class EvaluateConfig(CommonConfig):
     split: Literal["validation", "train", "all"] | None
     rows: PositiveInt | None
     batch_size: PositiveInt | None
-    seed: Count | None
+    seed: Seed | None
     accelerator: Literal["cpu", "gpu", "auto"]
     precision: Precision
 
@@ -147,5 +147,5 @@ class GenerateConfig(CommonConfig):
     repetition_penalty: PositiveFloat
     stop_at_end: bool
     stream: bool | None
-    seed: Count
+    seed: Seed
     accelerator: Literal["cpu", "gpu", "auto"]

@@ -11,6 +11,7 @@ def _whole(value: Any) -> Any:
 
 
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**32)]
 PositiveInt = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]

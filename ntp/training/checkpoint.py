@@ -133,6 +133,8 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each with its own exception
         raise ConfigError(key, f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= {"state_dict", "global_step"}:
+        raise ConfigError(key, f"{path} is not a checkpoint of ntp's")
     return checkpoint
 
 

@@ -54,7 +54,10 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
         raise ConfigError("run", f"{path} is not a run directory: it has no config.yaml")
     config = _read_config(directory / "config.yaml", allow)
     stored = read_checkpoint(directory / "checkpoints" / f"{checkpoint}.ckpt", "checkpoint")
-    tokenizer = Tokenizer.load(directory / "tokenizer")
+    try:
+        tokenizer = Tokenizer.load(directory / "tokenizer")
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError("run", f"{path} has no readable tokenizer ({error})") from error
     objective = build_objective(config.objective, allow)
     sequence_length = config.data.sequence_length
     model = build_model(config.model, tokenizer.vocabulary_size, config.seed, sequence_length, allow)
@@ -67,7 +70,12 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
 
 def _read_config(path: Path, allow: list[str]) -> TrainConfig:
     # Somebody else's run is somebody else's config: its own allow_targets counts for nothing here.
-    content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("run", f"{path} is damaged ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise ConfigError("run", f"{path} is damaged: it holds no configuration")
     check_arguments({key: content.get(key) for key in _BUILT}, content, allow)
     try:
         # Keys that only fed others, such as data.path, and keys of other versions do no harm here.

@@ -22,7 +22,7 @@ from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
 from ntp.training.budget import Budget
 from ntp.training.metrics import Consumed, Progress, Totals
-from ntp.training.optimizers import BASE_LEARNING_RATE, AdamW
+from ntp.training.optimizers import BASE_LEARNING_RATE, OptimizerRecipe
 from ntp.training.schedules import Schedule
 
 CHECKPOINT_KEY = "ntp"
@@ -51,7 +51,7 @@ class PretrainingModule(LightningModule):
         self,
         model: LanguageModel,
         objective: Objective,
-        optimizer: AdamW,
+        optimizer: OptimizerRecipe,
         schedule: Schedule,
         budget: Budget,
         *,

@@ -1,5 +1,6 @@
 """Optimizers: recipes that a config names, built over a model's parameters."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,13 +32,25 @@ def _decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> li
     return [group for group in groups if group["params"]]
 
 
-def _remember_learning_rate(optimizer: Optimizer) -> Optimizer:
+def remember_learning_rate(optimizer: Optimizer) -> Optimizer:
+    """Keep each group's learning rate as the one before the schedule; every `OptimizerRecipe` ends so."""
     for group in optimizer.param_groups:
         group[BASE_LEARNING_RATE] = group["lr"]
     return optimizer
 
 
-class AdamW:
+class OptimizerRecipe(ABC):
+    """What a config's ``optimizer`` node builds: it makes the optimizer once the model is there.
+
+    Every parameter group keeps its learning rate before the schedule under `BASE_LEARNING_RATE`.
+    """
+
+    @abstractmethod
+    def build(self, module: nn.Module) -> Optimizer:
+        """The optimizer over all trainable parameters of ``module``."""
+
+
+class AdamW(OptimizerRecipe):
     """AdamW (arXiv 1711.05101), fused, with decay on matrices only.
 
     Args:
@@ -59,7 +72,7 @@ class AdamW:
     def build(self, module: nn.Module) -> Optimizer:
         """The optimizer over all trainable parameters of ``module``."""
         parameters = (parameter for _, parameter in _trainable(module))
-        return _remember_learning_rate(self._adamw(_decay_groups(parameters, self.weight_decay)))
+        return remember_learning_rate(self._adamw(_decay_groups(parameters, self.weight_decay)))
 
     def _adamw(self, groups: list[dict[str, Any]]) -> Optimizer:
         return torch.optim.AdamW(
@@ -115,7 +128,7 @@ class MuonWithAdamW(AdamW):
             weight_decay=self.weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
-        return _remember_learning_rate(CombinedOptimizer([muon, self._adamw(_decay_groups(others, self.weight_decay))]))
+        return remember_learning_rate(CombinedOptimizer([muon, self._adamw(_decay_groups(others, self.weight_decay))]))
 
 
 class CombinedOptimizer(Optimizer):

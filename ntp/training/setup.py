@@ -21,7 +21,7 @@ from ntp.models.base import LanguageModel
 from ntp.models.flops import training_flops
 from ntp.objectives.base import Context, Objective
 from ntp.training.budget import Budget, StepCost, translate
-from ntp.training.optimizers import AdamW
+from ntp.training.optimizers import OptimizerRecipe
 from ntp.training.schedules import Schedule
 
 _PROBED_ROWS = 16
@@ -48,7 +48,7 @@ class Setup:
     config: TrainConfig
     prepared: Prepared
     objective: Objective
-    optimizer: AdamW
+    optimizer: OptimizerRecipe
     schedule: Schedule
     model: LanguageModel
     budget: Budget
@@ -198,7 +198,7 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
     world_size = count_devices(config.trainer)
     micro_batch_size(data, world_size)
     objective = build_objective(config.objective, allow)
-    optimizer: AdamW = build(config.optimizer, "optimizer", base=AdamW, allow=allow)
+    optimizer: OptimizerRecipe = build(config.optimizer, "optimizer", base=OptimizerRecipe, allow=allow)
     schedule: Schedule = build(config.schedule, "schedule", base=Schedule, allow=allow)
     check_lightning_parts(config)
     # Once without weights, before the text is read: a mistake in the model should not wait for the tokenizer.

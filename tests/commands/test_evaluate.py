@@ -113,6 +113,32 @@ def test_an_object_where_a_number_belongs_is_refused(ntp, run):
     assert "model.width: should be a valid integer" in outcome.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("config.yaml", "", "holds no configuration"),
+        ("config.yaml", "a: [", "config.yaml is damaged"),
+        ("tokenizer/tokenizer.json", "{", "has no readable tokenizer"),
+        ("tokenizer/tokenizer.json", None, "has no readable tokenizer"),
+    ],
+)
+def test_a_damaged_run_is_one_line(ntp, run, file, content, expected):
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_text(content)
+    outcome = ntp("evaluate", f"run={run}")
+    assert outcome.status == 2
+    assert expected in outcome.stderr
+    assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+def test_any_other_file_of_torchs_is_no_checkpoint(ntp, run):
+    torch.save({"weights": torch.zeros(2)}, run / "checkpoints/best.ckpt")
+    outcome = ntp("evaluate", f"run={run}")
+    assert outcome.status == 2
+    assert "is not a checkpoint of ntp's" in outcome.stderr
+
+
 def test_a_run_without_checkpoints_is_refused(ntp, run):
     shutil.rmtree(run / "checkpoints")
     outcome = ntp("evaluate", f"run={run}")
