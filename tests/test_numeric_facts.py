@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ntp.data.example import IGNORE, Batch
+from ntp.data.example import IGNORE, Batch, Tally
 from ntp.models.base import LanguageModel
 from ntp.objectives.causal import Causal
 from ntp.training.metrics import Totals
@@ -28,7 +28,7 @@ class Fixed(LanguageModel):
     def logits(self, hidden):
         return hidden.float()
 
-    def token_nll(self, hidden, targets):
+    def token_nll(self, hidden, targets, *, excluded=None):
         return nn.functional.cross_entropy(self.logits(hidden), targets, reduction="none")
 
     def forward_flops(self, length, targets):
@@ -44,8 +44,7 @@ def batch_of(targets, rows=None):
         targets,
         "causal",
         target_index=None if is_target.all() else is_target.flatten().nonzero()[:, 0],
-        target_count=int(is_target.sum()),
-        target_bytes=int(is_target.sum()) * 3,
+        tallies=[Tally(count := int(is_target.sum()), count, 3 * count, 0, 0)],
     )
 
 

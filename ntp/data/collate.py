@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ntp.data.example import IGNORE, Attention, Batch, Example
+from ntp.data.example import IGNORE, Attention, Batch, Example, Tally
 
 PADDING_SEGMENT = -1
 
@@ -16,7 +16,7 @@ def collate(
     attention: Attention,
     token_bytes: np.ndarray,
     padding_id: int,
-    read_bytes: int = 0,
+    read_bytes: Sequence[int] | None = None,
 ) -> Batch:
     """Stack examples into a batch of ``sequence_length`` positions.
 
@@ -26,7 +26,7 @@ def collate(
         attention: the kernel that the objective declares.
         token_bytes: [V] bytes that each id stands for, where an example does not say.
         padding_id: what the model reads at padding; no rule depends on it, padding is known by its segment.
-        read_bytes: bytes of text in the raw rows.
+        read_bytes: [B] bytes of text in the raw rows, where an example does not say.
 
     Raises:
         ValueError: an example is longer than ``sequence_length``, or its arrays differ in length.
@@ -38,8 +38,7 @@ def collate(
     targets = _stack([one.targets for one in examples], shape, IGNORE)
     segments = _stack([_or(one.segments, len(one), 0) for one in examples], shape, PADDING_SEGMENT)
     is_target = targets != IGNORE
-    target_count = int(np.count_nonzero(is_target))
-    all_targets = target_count == targets.size
+    all_targets = bool(is_target.all())
 
     is_padding = segments == PADDING_SEGMENT
     same_document = segments == segments[:, :1]
@@ -51,7 +50,7 @@ def collate(
     needs_segments = not (one_document or (attention == "causal" and padded_behind))
 
     order = private = None
-    if attention == "ordered":
+    if attention in ("prefix", "ordered"):
         order = _stack([_or(one.order, len(one), 0) for one in examples], shape, 0)
         if any(one.private is not None for one in examples):
             private = _stack([_or(one.private, len(one), False) for one in examples], shape, False)
@@ -67,13 +66,6 @@ def collate(
     if any(one.weights is not None for one in examples):
         weights = _stack([_or(one.weights, len(one), 1.0) for one in examples], shape, 0.0).astype(np.float32)
 
-    target_bytes = 0
-    for one in examples:
-        if one.target_bytes is not None:
-            target_bytes += int(one.target_bytes.sum())
-        else:
-            target_bytes += int(token_bytes[one.targets[one.targets != IGNORE]].sum())
-
     return Batch(
         tokens=torch.from_numpy(tokens),
         targets=torch.from_numpy(targets),
@@ -84,11 +76,37 @@ def collate(
         private=None if private is None else torch.from_numpy(private),
         segments=torch.from_numpy(segments) if needs_segments else None,
         positions=None if positions is None else torch.from_numpy(positions),
-        read_tokens=int(np.count_nonzero(~is_padding)),
-        read_bytes=read_bytes,
-        target_count=target_count,
-        target_bytes=target_bytes,
+        extra={name: torch.from_numpy(array) for name, array in _extra(examples, shape).items()},
+        tallies=[
+            _tally(one, token_bytes, int(np.count_nonzero(~padding)), 0 if read_bytes is None else read_bytes[line])
+            for line, (one, padding) in enumerate(zip(examples, is_padding, strict=True))
+        ],
     )
+
+
+def _tally(example: Example, token_bytes: np.ndarray, read_tokens: int, read_bytes: int) -> Tally:
+    trained = example.targets[example.targets != IGNORE]
+    target_bytes = token_bytes[trained] if example.target_bytes is None else example.target_bytes
+    return Tally(
+        targets=len(trained),
+        count=len(trained) if example.count is None else example.count,
+        target_bytes=int(target_bytes.sum()),
+        read_tokens=read_tokens,
+        read_bytes=read_bytes if example.read_bytes is None else example.read_bytes,
+        component=example.component,
+    )
+
+
+def _extra(examples: Sequence[Example], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Every objective's own arrays; rows of an objective without one of them hold nothing but padding there."""
+    extra: dict[str, np.ndarray] = {}
+    for line, one in enumerate(examples):
+        for name, array in (one.extra or {}).items():
+            if name not in extra:
+                fill = IGNORE if np.issubdtype(array.dtype, np.integer) else 0
+                extra[name] = np.full((*shape, *array.shape[1:]), fill, dtype=array.dtype)
+            extra[name][line, : len(array)] = array
+    return extra
 
 
 def restart(segments: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ class BatchMaker:
             self.token_bytes,
             self.padding_id,
             # What a row only looks ahead to is read by the next one.
-            read_bytes=sum(int(row.bytes[: len(row) - self.objective.lookahead].sum()) for row, _ in rows),
+            read_bytes=[int(row.bytes[: len(row) - self.objective.lookahead].sum()) for row, _ in rows],
         )
 
 
@@ -69,16 +69,18 @@ class TrainingRows(Dataset[Batch]):
         windows: circular windows of the training text.
         order: which row stands at which number.
         make_batch: corruption and collation.
+        steps: optimizer steps of the run; None when a clock ends it.
     """
 
-    def __init__(self, windows: Windows, order: DataOrder, make_batch: BatchMaker) -> None:
-        self.windows, self.order, self.make_batch = windows, order, make_batch
+    def __init__(self, windows: Windows, order: DataOrder, make_batch: BatchMaker, steps: int | None = None) -> None:
+        self.windows, self.order, self.make_batch, self.steps = windows, order, make_batch, steps
 
     def __getitems__(self, examples: list[int]) -> Batch:
         rows = []
         for example in examples:
             place = self.order.place(example)
-            draw = Draw(self.order.seed, place.epoch, place.row, place.stratum)
+            progress = None if self.steps is None else min(example // self.order.batch_size / self.steps, 1.0)
+            draw = Draw(self.order.seed, place.epoch, place.row, place.stratum, progress)
             rows.append((self.windows.row(place.row, place.offset), draw))
         return self.make_batch(rows)
 
@@ -93,10 +95,20 @@ class FixedRows(Dataset[Batch]):
         batch_size: of the strata that objectives with low-discrepancy draws use; it does not depend on how many rows
             are computed at a time.
         make_batch: corruption and collation.
+        repetition: which of any number of independent corruptions of these rows; their spread tells how sure a mean is.
     """
 
-    def __init__(self, windows: Windows, count: int | None, seed: int, batch_size: int, make_batch: BatchMaker) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        count: int | None,
+        seed: int,
+        batch_size: int,
+        make_batch: BatchMaker,
+        repetition: int = 0,
+    ) -> None:
         self.windows, self.seed, self.batch_size, self.make_batch = windows, seed, batch_size, make_batch
+        self.repetition = repetition
         everything = len(windows)
         chosen = everything if count is None else min(count, everything)
         self.rows = np.linspace(0, everything - 1, chosen).round().astype(np.int64)
@@ -108,6 +120,7 @@ class FixedRows(Dataset[Batch]):
         rows = []
         for index in indices:
             row = int(self.rows[index])
-            draw = Draw(self.seed, 0, row, (index % self.batch_size, self.batch_size))
+            stratum = (index % self.batch_size, self.batch_size)
+            draw = Draw(self.seed, self.repetition, row, stratum, evaluation=True)
             rows.append((self.windows.row(row), draw))
         return self.make_batch(rows)

@@ -57,7 +57,9 @@ class TextDataModule(LightningDataModule):
         )
         size = micro_batch_size(config, world_size)
         sampler = StepSampler(self.steps, config.batch_size, size, rank, world_size)
-        return self._loader(TrainingRows(self.train_windows, order, self.make_batch), sampler, config.workers)
+        return self._loader(
+            TrainingRows(self.train_windows, order, self.make_batch, self.steps), sampler, config.workers
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The fixed validation rows: a part of them during the run, `EvaluationConfig.final_rows` at its end."""

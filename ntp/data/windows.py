@@ -1,11 +1,12 @@
 """Rows: windows of the flat stream of tokens."""
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from ntp.config.errors import ConfigError
-from ntp.data.example import Row
+from ntp.data.example import Extent, Row
 from ntp.data.store import TokenStore
 
 Documents = Literal["concatenate", "isolate"]
@@ -81,13 +82,27 @@ class Windows:
             end = min(end, self.total)
             tokens = self._tokens[start:end].astype(np.int64)
             counts = self._bytes[start:end].astype(np.int64)
-            return Row(tokens, self._segments(start, end), counts)
+            return Row(tokens, self._segments(start, end), counts, partial(self._extents, start))
         end -= self.total
         tokens = np.concatenate((self._tokens[start:], self._tokens[:end])).astype(np.int64)
         counts = np.concatenate((self._bytes[start:], self._bytes[:end])).astype(np.int64)
         segments = self._segments(start, self.total)
         segments = np.concatenate((segments, self._segments(0, end) + (segments[-1] + (self.documents == "isolate"))))
-        return Row(tokens, segments, counts)
+        return Row(tokens, segments, counts, partial(self._extents, start))
+
+    def _extents(self, start: int, begin: int, end: int) -> list[Extent]:
+        """The documents that the tokens from ``start + begin`` to ``start + end`` lie in."""
+        extents = []
+        here, left = (start + begin) % self.total, end - begin
+        document = int(self._starts.searchsorted(here, side="right")) - 1
+        while left > 0:
+            first = int(self._starts[document])
+            last = int(self._starts[document + 1]) if document + 1 < len(self._starts) else self.total
+            stop = min(last, here + left)
+            extents.append(Extent(document, here - first, stop - first, self._tokens[first:last]))
+            left -= stop - here
+            document, here = (document + 1, stop) if stop < self.total else (0, 0)
+        return extents
 
     def _segments(self, start: int, end: int) -> np.ndarray:
         """[end - start] int64, the document of each token, counted from 0."""

@@ -79,10 +79,10 @@ def make_pattern(
 
     Args:
         attention: ``causal`` (each order is its index) and ``full`` (all orders are equal) take the fast kernels
-            and no ``order``; ``ordered`` is the general rule.
+            and no ``order``; ``prefix`` and ``ordered`` follow the general rule.
         length: L, the queries of this forward.
         device: where masks are built.
-        order: [B, L] int, for ``ordered`` only.
+        order: [B, L] int, for ``prefix`` and ``ordered`` only.
         segments: [B, L] int; given, it is obeyed whatever the attention.
         private: [B, L] bool, for ``ordered`` only.
         alibi: a bias for the scores.
@@ -92,10 +92,12 @@ def make_pattern(
     Raises:
         ValueError: the tensors do not go with the attention.
     """
-    if attention == "ordered" and order is None:
-        raise ValueError("ordered attention needs an order")
-    if attention != "ordered" and (order is not None or private is not None):
-        raise ValueError(f"{attention} attention takes no order and no private; use attention='ordered'")
+    if attention in ("prefix", "ordered") and order is None:
+        raise ValueError(f"{attention} attention needs an order")
+    if attention in ("causal", "full") and order is not None:
+        raise ValueError(f"{attention} attention takes no order; use attention='ordered'")
+    if attention != "ordered" and private is not None:
+        raise ValueError(f"{attention} attention takes no private; use attention='ordered'")
     if past and (attention != "causal" or segments is not None):
         raise ValueError("only causal attention without segments can continue from a cache")
 

@@ -1,9 +1,12 @@
 """What the rest of ntp may ask of any model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
+from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
+from ntp.config.errors import ConfigError
 from ntp.data.example import Attention
 from ntp.models.cache import KVCache
 
@@ -15,6 +18,7 @@ class LanguageModel(nn.Module, ABC):
         vocabulary_size: V, ids that the head scores.
         width: D, channels of a hidden state.
         context_length: the longest row that it can read; None for any.
+        attentions: kinds of attention that it can serve.
 
     Legend: B rows, L positions of a row, D width, N targets, V vocabulary.
     """
@@ -22,6 +26,7 @@ class LanguageModel(nn.Module, ABC):
     vocabulary_size: int
     width: int
     context_length: int | None
+    attentions: ClassVar[Set[Attention]] = frozenset(get_args(Attention))
 
     @abstractmethod
     def forward(
@@ -42,9 +47,36 @@ class LanguageModel(nn.Module, ABC):
         """Scores [..., V] float32 of hidden states [..., D]."""
 
     @abstractmethod
-    def token_nll(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        """Negative log-likelihood in nats, [N] float32, of targets [N] int64 at hidden states [N, D]; N may be 0."""
+    def token_nll(self, hidden_ND: Tensor, targets_N: Tensor, *, excluded: int | None = None) -> Tensor:
+        """Negative log-likelihood in nats, [N] float32, of targets [N] int64 at hidden states [N, D]; N may be 0.
+
+        ``excluded`` is an id that is never predicted: its probability is 0.
+        """
 
     @abstractmethod
     def forward_flops(self, length: int, targets: int) -> int:
         """Matrix FLOPs of one row of ``length`` positions, ``targets`` of which go through the head."""
+
+    def embed(self, tokens_BL: Tensor, positions: Tensor | None = None) -> Tensor:
+        """What the first block reads, [B, L, D], for objectives with layers of their own.
+
+        Raises:
+            ConfigError: this model does not offer it.
+        """
+        raise ConfigError("model", f"{type(self).__name__} shares no embeddings, which this objective needs")
+
+    def make_stack(self, layers: int, width: int | None = None) -> nn.Module:
+        """Blocks like this model's own, with fresh weights, for objectives with layers of their own.
+
+        Args:
+            layers: how many.
+            width: D; None for the model's.
+
+        Returns:
+            A module that takes hidden states [B, L, D] and the keywords of `forward`, and returns [B, L, D] after a
+            norm of its own; see `ntp.models.stack.Stack`.
+
+        Raises:
+            ConfigError: this model does not offer it.
+        """
+        raise ConfigError("model", f"{type(self).__name__} lends no blocks, which this objective needs")

@@ -8,17 +8,7 @@ Legend: L positions of a row, N targets of a row, D width, K query heads, G key 
 M width of the feed-forward network, V vocabulary.
 """
 
-from typing import Protocol
-
 from torch import nn
-
-
-class CountsFlops(Protocol):
-    """Any model that knows the cost of its forward."""
-
-    def forward_flops(self, length: int, targets: int) -> int:
-        """Matrix FLOPs of one row of ``length`` positions, ``targets`` of which go through the head."""
-        ...
 
 
 def linear_flops(layer: nn.Linear, positions: int) -> int:
@@ -34,20 +24,6 @@ def attention_flops(queries: int, keys: int, heads: int, head_width: int) -> int
 def head_flops(width: int, vocabulary_size: int, targets: int) -> int:
     """FLOPs of the logits of N targets: 2 * N * D * V."""
     return 2 * targets * width * vocabulary_size
-
-
-def training_flops(model: CountsFlops, length: int, targets: int) -> int:
-    """FLOPs of one row's forward and backward: three times the forward.
-
-    The backward pass of a matrix product is two products of its size, one for each factor (Kaplan et al. 2020,
-    section 2.1).
-
-    Args:
-        model: whose.
-        length: L.
-        targets: N.
-    """
-    return 3 * model.forward_flops(length, targets)
 
 
 def parameter_count(model: nn.Module, embeddings: bool = True) -> int:

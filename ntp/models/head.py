@@ -40,6 +40,7 @@ def token_nll(
     targets_N: Tensor,
     softcap: float | None = None,
     limit: int | None = None,
+    excluded: int | None = None,
 ) -> Tensor:
     """Negative log-likelihood of each target.
 
@@ -50,6 +51,7 @@ def token_nll(
         softcap: see `logits`.
         limit: bytes of float32 logits that may exist at once; None means `LOGITS_LIMIT`. It changes memory and
             speed, never the numbers.
+        excluded: an id that is never predicted: its probability is 0 and the others sum to one.
 
     Returns:
         [N] float32, in nats. For N = 0 it is empty and still connected to the graph, so that a micro-batch without
@@ -58,10 +60,12 @@ def token_nll(
     limit = LOGITS_LIMIT if limit is None else limit
     targets_per_slice = max(1, limit // (4 * weight_VD.shape[0]))
     if hidden_ND.shape[0] <= targets_per_slice:
-        return _nll(hidden_ND, weight_VD, targets_N, softcap)
+        return _nll(hidden_ND, weight_VD, targets_N, softcap, excluded)
     return torch.cat(
         [
-            checkpoint(_nll, hidden, weight_VD, targets, softcap, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(
+                _nll, hidden, weight_VD, targets, softcap, excluded, use_reentrant=False, preserve_rng_state=False
+            )
             for hidden, targets in zip(
                 hidden_ND.split(targets_per_slice), targets_N.split(targets_per_slice), strict=True
             )
@@ -69,5 +73,11 @@ def token_nll(
     )
 
 
-def _nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, softcap: float | None) -> Tensor:
-    return F.cross_entropy(logits(hidden_ND, weight_VD, softcap), targets_N, ignore_index=IGNORE, reduction="none")
+def _nll(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, softcap: float | None, excluded: int | None
+) -> Tensor:
+    logits_NV = logits(hidden_ND, weight_VD, softcap)
+    if excluded is not None:
+        ids_V = torch.arange(weight_VD.shape[0], device=weight_VD.device)
+        logits_NV = logits_NV.masked_fill(ids_V == excluded, -torch.inf)
+    return F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none")

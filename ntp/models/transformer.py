@@ -8,26 +8,23 @@ Legend: B rows, L positions of a row, D width, K query heads, G key and value he
 the feed-forward network, N targets, V vocabulary.
 """
 
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ntp.config.errors import ConfigError
 from ntp.config.types import PositiveFloat, PositiveInt, Probability
 from ntp.data.example import Attention
-from ntp.models import flex, flops, head
-from ntp.models.attention import Pattern, make_pattern
+from ntp.models import flops, head
 from ntp.models.base import LanguageModel
-from ntp.models.blocks import Activation, Block, FeedForward, SelfAttention
+from ntp.models.blocks import Activation
 from ntp.models.cache import KVCache
 from ntp.models.checks import check_choice, check_divides
 from ntp.models.initialization import Init, initialize
-from ntp.models.normalization import Norm, make_norm
-from ntp.models.positions import Alibi, LearnedPositions, Rotation, alibi_slopes, rotary, sinusoidal
-
-Positions = Literal["learned", "sinusoidal", "rotary", "alibi", "none"]
+from ntp.models.normalization import Norm
+from ntp.models.positions import LearnedPositions, sinusoidal
+from ntp.models.stack import Positions, Stack
 
 
 class Transformer(LanguageModel):
@@ -106,32 +103,34 @@ class Transformer(LanguageModel):
 
         self.vocabulary_size, self.width = vocabulary_size, width
         self.context_length = context_length if positions == "learned" else None
-        self.heads, self.head_width = heads, width // heads
-        self.positions, self.rotary_base, self.position_std = positions, rotary_base, init_std
+        self.positions, self.position_std = positions, init_std
         self.logit_softcap = logit_softcap
-        self.attention_dropout = dropout
-        self.activation_checkpointing = activation_checkpointing
+        self._make: dict[str, Any] = {
+            "width": width,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "mlp_width": mlp_width,
+            "norm": norm,
+            "norm_epsilon": norm_epsilon,
+            "activation": activation,
+            "qk_norm": qk_norm,
+            "bias": bias,
+            "dropout": dropout,
+            "positions": positions,
+            "rotary_base": rotary_base,
+            "init": init,
+            "init_std": init_std,
+            "activation_checkpointing": activation_checkpointing,
+        }
 
         self.token_embedding = nn.Embedding(vocabulary_size, width)
         self.position_embedding: LearnedPositions | None = None
         if positions == "learned" and context_length is not None:
             self.position_embedding = LearnedPositions(context_length, width)
         self.embedding_dropout = nn.Dropout(dropout)
-        blocks = [
-            Block(
-                SelfAttention(layer, width, heads, kv_heads, bias, dropout, norm_epsilon if qk_norm else None),
-                FeedForward(width, mlp_width, activation, bias),
-                norm,
-                norm_epsilon,
-                bias,
-                dropout,
-            )
-            for layer in range(layers)
-        ]
-        self.blocks = nn.ModuleList(blocks)
-        self.final_norm = make_norm(norm, width, norm_epsilon, bias)
         self.head = None if tie_embeddings else nn.Linear(width, vocabulary_size, bias=False)
-        initialize(self, [output for block in blocks for output in block.residual_projections()], init, init_std)
+        initialize(self, (), init, init_std)
+        self.stack = Stack(layers=layers, **self._make)
 
     @property
     def output_weight(self) -> Tensor:
@@ -153,8 +152,9 @@ class Transformer(LanguageModel):
 
         Args:
             tokens_BL: [B, L] int64.
-            attention: who sees whom: ``causal``, ``full``, or as ``order`` and ``private`` say, ``ordered``.
-            order: [B, L] int64 visibility rank, for ``ordered`` only.
+            attention: who sees whom: ``causal``, ``full``, or as ``order`` and ``private`` say, ``prefix`` or
+                ``ordered``.
+            order: [B, L] int64 visibility rank, for ``prefix`` and ``ordered`` only.
             segments: [B, L] int64 document of each position, -1 for padding; nothing attends across it. None for one
                 document.
             private: [B, L] bool, seen only by positions of equal order, for ``ordered`` only. None for none.
@@ -168,68 +168,57 @@ class Transformer(LanguageModel):
             ConfigError: the rows are longer than the table of learned positions.
             ValueError: the tensors do not go with the attention, or anything but causal meets a cache.
         """
-        length, device = tokens_BL.shape[1], tokens_BL.device
-        past = 0 if cache is None else cache.length
         if cache is not None and (attention != "causal" or not (order is segments is private is positions is None)):
             raise ValueError("with a cache attention is causal: no order, segments, private or positions")
-        if self.position_embedding is not None:
-            self.position_embedding.check_length(past + length)
         if positions is None:
-            positions = torch.arange(past, past + length, device=device)[None]
+            past = 0 if cache is None else cache.length
+            end = past + tokens_BL.shape[1]
+            if self.position_embedding is not None:
+                self.position_embedding.check_length(end)
+            positions = torch.arange(past, end, device=tokens_BL.device)[None]
+        return self.stack(
+            self.embed(tokens_BL, positions),
+            attention=attention,
+            order=order,
+            segments=segments,
+            private=private,
+            positions=positions,
+            cache=cache,
+        )
 
+    def embed(self, tokens_BL: Tensor, positions: Tensor | None = None) -> Tensor:
+        """What the stack reads: token embeddings [B, L, D], with learned or sinusoidal positions added."""
+        if positions is None:
+            positions = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)[None]
         hidden_BLD = self.token_embedding(tokens_BL)
         if self.position_embedding is not None:
             hidden_BLD = hidden_BLD + self.position_embedding(positions)
         elif self.positions == "sinusoidal":
             # Scaled to the size of the token embeddings; the paper scales those up instead, to the same ratio.
             hidden_BLD = hidden_BLD + (self.position_std * sinusoidal(positions, self.width)).to(hidden_BLD.dtype)
-        hidden_BLD = self.embedding_dropout(hidden_BLD)
+        return self.embedding_dropout(hidden_BLD)
 
-        rotation: Rotation | None = None
-        alibi: Alibi | None = None
-        if self.positions == "rotary":
-            rotation = rotary(positions, self.head_width, self.rotary_base)
-        elif self.positions == "alibi":
-            keys = torch.arange(past + length, device=device)[None] if past else positions
-            alibi = Alibi(alibi_slopes(self.heads, device), positions, keys)
-        pattern = make_pattern(
-            attention,
-            length,
-            device,
-            order=order,
-            segments=segments,
-            private=private,
-            alibi=alibi,
-            past=past,
-            flex=flex.usable(device, self.head_width, self.attention_dropout if self.training else 0.0),
-        )
-
-        for block in self.blocks:
-            hidden_BLD = self._block(block, hidden_BLD, pattern, rotation, cache)
-        if cache is not None:
-            cache.advance(length)
-        return self.final_norm(hidden_BLD)
-
-    def _block(
-        self, block: nn.Module, hidden_BLD: Tensor, pattern: Pattern, rotation: Rotation | None, cache: KVCache | None
-    ) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled() and cache is None:
-            return checkpoint(block, hidden_BLD, pattern, rotation, use_reentrant=False)
-        return block(hidden_BLD, pattern, rotation, cache)
+    def make_stack(self, layers: int, width: int | None = None) -> Stack:
+        """Blocks like this model's own, with fresh weights; narrower ones have fewer heads of about the same width."""
+        if width is None or width == self.width:
+            return Stack(layers=layers, **self._make)
+        heads = max(1, round(self._make["heads"] * width / self.width))
+        while width % heads or (self.positions == "rotary" and width // heads % 2):
+            heads -= 1
+            if not heads:
+                raise ConfigError("objective", f"rotary positions turn pairs of channels; {width} of them make none")
+        mlp_width = max(1, round(self._make["mlp_width"] * width / self.width))
+        narrow = {"width": width, "heads": heads, "kv_heads": heads, "mlp_width": mlp_width}
+        return Stack(layers=layers, **(self._make | narrow))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score every token of the vocabulary: hidden states [..., D] to [..., V] float32."""
         return head.logits(hidden, self.output_weight, self.logit_softcap)
 
-    def token_nll(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+    def token_nll(self, hidden_ND: Tensor, targets_N: Tensor, *, excluded: int | None = None) -> Tensor:
         """Negative log-likelihood in nats of each target: [N, D] and [N] int64 to [N] float32; N may be 0."""
-        return head.token_nll(hidden_ND, self.output_weight, targets_N, self.logit_softcap)
+        return head.token_nll(hidden_ND, self.output_weight, targets_N, self.logit_softcap, excluded=excluded)
 
     def forward_flops(self, length: int, targets: int) -> int:
         """Matrix FLOPs of reading one row of ``length`` positions and scoring ``targets`` of them."""
-        linears = [module for module in self.blocks.modules() if isinstance(module, nn.Linear)]
-        return (
-            sum(flops.linear_flops(linear, length) for linear in linears)
-            + len(self.blocks) * flops.attention_flops(length, length, self.heads, self.head_width)
-            + flops.head_flops(self.width, self.vocabulary_size, targets)
-        )
+        return self.stack.forward_flops(length) + flops.head_flops(self.width, self.vocabulary_size, targets)

@@ -9,15 +9,20 @@ Legend: L positions of a row, B rows, N targets, D width, V vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 from ntp.data.example import Attention, Batch, Draw, Example, Row
+from ntp.data.tokenizers import Tokenizer
+from ntp.objectives.query import Decode, Query
 
 Likelihood = Literal["exact", "bound", "pseudo", "none"]
-"""What the loss says of the text: its negative log-likelihood, an upper bound of it, something else, or nothing."""
+"""What the loss says of the text that it speaks for: its negative log-likelihood (given what was read), an upper bound
+of it, something that looks like one, or nothing."""
 
 Inference = Literal["continue", "infill"]
 
@@ -28,21 +33,32 @@ class Context:
 
     Attributes:
         sequence_length: positions of a row.
-        vocabulary_size: ids that the tokenizer has.
-        special_ids: id of each special token that the tokenizer has, by its text.
-        width: width of the model's hidden states, for objectives with heads of their own.
+        tokenizer: of the run.
+        width: D, channels of the model's hidden states.
         seed: the run's seed.
+        make_stack: (layers, width) to blocks like the model's own, with fresh weights, for objectives with layers of
+            their own; a width of None is the model's. See `ntp.models.base.LanguageModel.make_stack`.
     """
 
     sequence_length: int
-    vocabulary_size: int
-    special_ids: dict[str, int]
+    tokenizer: Tokenizer
     width: int
     seed: int
+    make_stack: Callable[[int, int | None], nn.Module]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that the tokenizer has."""
+        return self.tokenizer.vocabulary_size
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Id of each special token that the tokenizer has, by its text."""
+        return self.tokenizer.special_tokens
 
 
 class Scorer(Protocol):
-    """What an objective may ask of a model."""
+    """What an objective may ask of a model; see `ntp.models.base.LanguageModel`."""
 
     def __call__(
         self,
@@ -50,16 +66,31 @@ class Scorer(Protocol):
         /,
         *,
         attention: Attention,
-        order: Tensor | None,
-        segments: Tensor | None,
-        private: Tensor | None,
-        positions: Tensor | None,
+        order: Tensor | None = None,
+        segments: Tensor | None = None,
+        private: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [B, L, D] after the last norm."""
         ...
 
-    def token_nll(self, hidden: Tensor, targets: Tensor, /) -> Tensor:
-        """Negative log-likelihood in nats, float32 [N], of targets [N] at hidden states [N, D]."""
+    def embed(self, tokens: Tensor, positions: Tensor | None = None, /) -> Tensor:
+        """What the first block reads, [B, L, D]."""
+        ...
+
+    def logits(self, hidden: Tensor, /) -> Tensor:
+        """Scores [..., V] float32 of hidden states [..., D]."""
+        ...
+
+    def token_nll(self, hidden: Tensor, targets: Tensor, /, *, excluded: int | None = None) -> Tensor:
+        """Negative log-likelihood in nats, float32 [N], of targets [N] at hidden states [N, D].
+
+        ``excluded`` is an id of probability 0.
+        """
+        ...
+
+    def forward_flops(self, length: int, targets: int, /) -> int:
+        """Matrix FLOPs of one row of ``length`` positions, ``targets`` of which go through the head."""
         ...
 
 
@@ -70,14 +101,62 @@ class LossTerms:
     Attributes:
         sum: scalar float32, connected to the graph even without any target.
         count: what to divide by. A Python number where the host knows it, so that no step waits for the device.
-        bytes: UTF-8 bytes of the text that ``sum`` is about, for bits per byte.
+        bytes: UTF-8 bytes of the text that the likelihood is about, for bits per byte; 0 where there is none.
         metrics: further (sum, count) pairs by name; logged as ``train/<name>`` and ``val/<name>``.
+        nats: the likelihood of those bytes, where the loss is more than that; absent means ``sum``.
     """
 
     sum: Tensor
     count: int | Tensor
     bytes: int | Tensor
     metrics: dict[str, tuple[Tensor, int | Tensor]] = field(default_factory=dict)
+    nats: Tensor | None = None
+
+
+@dataclass
+class TargetNll:
+    """Every target of a batch with its loss.
+
+    Attributes:
+        nll: [N] float32, nats, not weighted.
+        targets: [N] int64.
+        index: [N] int64, where in the flattened [B * L] they are.
+        weights: [N] float32, or None for 1.
+    """
+
+    nll: Tensor
+    targets: Tensor
+    index: Tensor | None
+    weights: Tensor | None
+
+    @property
+    def weighted(self) -> Tensor:
+        """[N] float32."""
+        return self.nll if self.weights is None else self.nll * self.weights
+
+
+def target_nll(model: Scorer, batch: Batch, *, excluded: int | None = None) -> TargetNll:
+    """Cross-entropy of every target. The head runs only where there is one, so that masked LM pays for 15% of it.
+
+    Args:
+        model: any.
+        batch: any; a batch without targets gives empty tensors that are still connected to the graph.
+        excluded: an id of probability 0.
+    """
+    hidden_BLD = model(
+        batch.tokens,
+        attention=batch.attention,
+        order=batch.order,
+        segments=batch.segments,
+        private=batch.private,
+        positions=batch.positions,
+    )
+    hidden_ND, targets_N, index = hidden_BLD.flatten(0, 1), batch.targets.flatten(), batch.target_index
+    weights_N = None if batch.weights is None else batch.weights.flatten()
+    if index is not None:
+        hidden_ND, targets_N = hidden_ND[index], targets_N[index]
+        weights_N = None if weights_N is None else weights_N[index]
+    return TargetNll(model.token_nll(hidden_ND, targets_N, excluded=excluded), targets_N, index, weights_N)
 
 
 class Objective(nn.Module, ABC):
@@ -87,14 +166,17 @@ class Objective(nn.Module, ABC):
     numpy, its arguments and what `bind` stored.
     """
 
-    attention: ClassVar[Attention]
+    attention: Attention
     """The cheapest kernel that obeys the rule of visibility for rows of this objective."""
 
-    likelihood: ClassVar[Likelihood]
+    likelihood: Likelihood
     """What the loss says of the text."""
 
-    inference: ClassVar[frozenset[Inference]] = frozenset()
-    """What a model trained so can do by its native means."""
+    inference: Set[Inference] = frozenset()
+    """What a model trained so can do by its native means; `query` says how."""
+
+    forms: ClassVar[tuple[str, ...]] = ()
+    """Names of the ways in which it can be asked to infill, the preferred one first; none if there is only one."""
 
     lookahead: int = 0
     """Tokens at the end of a raw row that are only predicted, never read; neighbouring rows overlap by so many."""
@@ -122,24 +204,49 @@ class Objective(nn.Module, ABC):
             An example of at most ``sequence_length`` positions; the data module pads.
         """
 
-    def loss(self, model: Scorer, batch: Batch) -> LossTerms:
-        """Summed loss of a micro-batch. The default is the weighted cross-entropy of all targets.
+    @property
+    def attentions(self) -> Set[Attention]:
+        """All kinds of attention that the model must serve: more than one for a mixture."""
+        return {self.attention}
 
-        The head runs only where there is a target, so that masked LM pays for 15% of it.
+    def loss(self, model: Scorer, batch: Batch) -> LossTerms:
+        """Summed loss of a micro-batch. The default is the weighted cross-entropy of all targets."""
+        nll = target_nll(model, batch)
+        return LossTerms(nll.weighted.sum(), batch.count, batch.target_bytes, self.metrics(batch, nll))
+
+    def metrics(self, batch: Batch, nll: TargetNll) -> dict[str, tuple[Tensor, int | Tensor]]:
+        """Further (sum, count) pairs by name, from the losses that the default `loss` has computed anyway."""
+        return {}
+
+    def forward_flops(self, model: Scorer, length: int, targets: int) -> int:
+        """Matrix FLOPs of the loss of one row; more than the model's where the objective has layers of its own."""
+        return model.forward_flops(length, targets)
+
+    def training_flops(self, model: Scorer, batch: Batch) -> int:
+        """Matrix FLOPs of the forward and backward passes of a micro-batch: three times the forward.
+
+        The backward pass of a matrix product is two products of its size, one for each factor (Kaplan et al. 2020,
+        section 2.1). Rows count with their mean number of targets.
         """
-        hidden_BLD = model(
-            batch.tokens,
-            attention=batch.attention,
-            order=batch.order,
-            segments=batch.segments,
-            private=batch.private,
-            positions=batch.positions,
-        )
-        hidden_ND, targets_N = hidden_BLD.flatten(0, 1), batch.targets.flatten()
-        if batch.target_index is not None:
-            hidden_ND, targets_N = hidden_ND[batch.target_index], targets_N[batch.target_index]
-        nll_N = model.token_nll(hidden_ND, targets_N)
-        if batch.weights is not None:
-            weights_N = batch.weights.flatten()
-            nll_N = nll_N * (weights_N if batch.target_index is None else weights_N[batch.target_index])
-        return LossTerms(sum=nll_N.sum(), count=batch.target_count, bytes=batch.target_bytes)
+        targets = round(batch.target_count / batch.rows)
+        return 3 * batch.rows * self.forward_flops(model, batch.tokens.shape[1], targets)
+
+    def restore(self, example: Example) -> np.ndarray | None:
+        """Tokens whose text the example was made of, from its beginning on; None where that is not claimed.
+
+        The conformance kit compares them with the text of the row.
+        """
+        return None
+
+    def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Query:
+        """How to ask a model trained so for a continuation of ``prefix``, or for what stands before ``suffix``.
+
+        Called only for what `inference` names. The default asks a causal model to write on.
+
+        Args:
+            prefix: [P] ids, the end-of-text token before the document first.
+            suffix: [S] ids; None to continue.
+            length: tokens to write: at most, or exactly for objectives that need to know.
+            form: one of `forms`; None for the first.
+        """
+        return Decode(prefix)

@@ -28,3 +28,8 @@ class Causal(Objective):
             segments=row.segments[:-1],
             target_bytes=np.where(same_document, row.bytes[1:], 0),
         )
+
+    def restore(self, example: Example) -> np.ndarray:
+        """All inputs and the last target."""
+        last = example.targets[-1:]
+        return np.concatenate([example.tokens, last[last != IGNORE]])

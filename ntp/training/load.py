@@ -61,7 +61,7 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
     objective = build_objective(config.objective, allow)
     sequence_length = config.data.sequence_length
     model = build_model(config.model, tokenizer.vocabulary_size, config.seed, sequence_length, allow)
-    bind(objective, tokenizer, model.width, sequence_length, config.seed)
+    bind(objective, tokenizer, model, sequence_length, config.seed)
     restore_weights({"model": model, "objective": objective}, stored, "checkpoint")
     return Run(
         directory, config, tokenizer, objective.to(device).eval(), model.to(device).eval(), stored["global_step"]

@@ -24,6 +24,7 @@ class Totals:
     def add(self, terms: LossTerms) -> None:
         """Add the terms of one micro-batch."""
         self._add("loss", terms.sum, terms.count)
+        self._increase("nats", (terms.sum if terms.nats is None else terms.nats).detach())
         self._increase("bytes", terms.bytes)
         for name, (total, count) in terms.metrics.items():
             self._add(name, total, count)
@@ -39,26 +40,26 @@ class Totals:
         """Token-weighted means over all ranks, and what follows from the loss; empties the totals.
 
         Returns:
-            ``loss`` (nats per target), ``perplexity``, ``bits_per_token``, ``bits_per_byte`` (over the bytes of the
-            text that was predicted), and the objective's own metrics. Nothing without a target.
+            ``loss`` (what is optimised, per target), the objective's own metrics and, where the loss speaks for
+            bytes of text, the likelihood as ``perplexity``, ``bits_per_token`` and ``bits_per_byte``. Nothing without a
+            target.
         """
         total: dict[str, float] = {}
         for part in gather({name: float(value) for name, value in self.sums.items()}):
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
         self.sums.clear()
-        nbytes = total.pop("bytes", 0.0)
-        nats = total.get("loss/sum", 0.0)
+        nats, nbytes = total.pop("nats", 0.0), total.pop("bytes", 0.0)
         means = {
             name.removesuffix("/sum"): value / count
             for name, value in total.items()
             if name.endswith("/sum") and (count := total[name.removesuffix("/sum") + "/count"])
         }
-        if "loss" in means:
-            means["perplexity"] = math.exp(means["loss"]) if means["loss"] < 700 else math.inf
-            means["bits_per_token"] = means["loss"] / math.log(2)
-            if nbytes:
-                means["bits_per_byte"] = nats / (nbytes * math.log(2))
+        if "loss" in means and nbytes:
+            nats_per_token = nats / total["loss/count"]
+            means["perplexity"] = math.exp(nats_per_token) if nats_per_token < 700 else math.inf
+            means["bits_per_token"] = nats_per_token / math.log(2)
+            means["bits_per_byte"] = nats / (nbytes * math.log(2))
         return means
 
 

@@ -41,7 +41,6 @@ class PretrainingModule(LightningModule):
         seed: of everything random on the device, such as dropout.
         nominal_targets: a constant about the size of a step's targets, so that gradients before the division have an
             ordinary size (float16's range is narrow).
-        row_flops, target_flops: floating-point operations of training on one row, and on each of its targets.
         gradient_clip_norm: largest norm of the gradient; None for no limit.
         log_every_steps: optimizer steps between two lines of training metrics.
         peak_flops: of one device, per second; None where unknown.
@@ -57,8 +56,6 @@ class PretrainingModule(LightningModule):
         *,
         seed: int,
         nominal_targets: int,
-        row_flops: float,
-        target_flops: float,
         gradient_clip_norm: float | None,
         log_every_steps: int,
         peak_flops: float | None = None,
@@ -67,7 +64,6 @@ class PretrainingModule(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer_recipe, self.schedule, self.budget = optimizer, schedule, budget
         self.seed, self.nominal_targets = seed, nominal_targets
-        self.row_flops, self.target_flops = row_flops, target_flops
         self.gradient_clip_norm, self.log_every_steps, self.peak_flops = gradient_clip_norm, log_every_steps, peak_flops
         self.progress = Progress()
         self.latest: dict[str, float] = {}  # the newest value of every metric
@@ -124,7 +120,7 @@ class PretrainingModule(LightningModule):
         terms = self.objective.loss(self.model, batch)
         self._train.add(terms)
         self._step_targets = self._step_targets + terms.count
-        self._consumed.add(batch, batch.rows * self.row_flops + batch.target_count * self.target_flops)
+        self._consumed.add(batch, self.objective.training_flops(self.model, batch))
         return terms.sum / self.nominal_targets
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

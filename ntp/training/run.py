@@ -68,8 +68,6 @@ class TrainingRun:
             setup.budget,
             seed=config.seed,
             nominal_targets=setup.cost.tokens,
-            row_flops=setup.row_flops,
-            target_flops=setup.target_flops,
             gradient_clip_norm=trainer.gradient_clip_norm,
             log_every_steps=trainer.log_every_steps,
             peak_flops=_peak_flops(trainer.peak_teraflops, trainer.precision),

@@ -10,15 +10,14 @@ from ntp.config.instantiate import build, locate_as
 from ntp.config.nearest import suggestion
 from ntp.config.schema import DataConfig, TrainConfig, TrainerConfig
 from ntp.data.corpora import Corpus
-from ntp.data.datasets import BatchMaker, TrainingRows
-from ntp.data.example import Batch
+from ntp.data.datasets import BatchMaker
+from ntp.data.example import Batch, Draw
 from ntp.data.prepare import Prepared, prepare
 from ntp.data.rows import micro_batch_size, training_windows
 from ntp.data.sampling import DataOrder
 from ntp.data.tokenizers import Recipe, Tokenizer
 from ntp.data.windows import Windows
 from ntp.models.base import LanguageModel
-from ntp.models.flops import training_flops
 from ntp.objectives.base import Context, Objective
 from ntp.training.budget import Budget, StepCost, translate
 from ntp.training.optimizers import OptimizerRecipe
@@ -40,7 +39,6 @@ class Setup:
         model: on the device that was asked for.
         budget: length of the run.
         cost: of one optimizer step.
-        row_flops, target_flops: floating-point operations of training on one row, and on each of its targets.
         rows: of the training text, an epoch.
         world_size: devices.
     """
@@ -53,8 +51,6 @@ class Setup:
     model: LanguageModel
     budget: Budget
     cost: StepCost
-    row_flops: float
-    target_flops: float
     rows: int
     world_size: int
     sample_batch: Batch
@@ -121,12 +117,18 @@ def build_model(
     return model
 
 
-def bind(objective: Objective, tokenizer: Tokenizer, width: int, sequence_length: int, seed: int) -> None:
+def bind(objective: Objective, tokenizer: Tokenizer, model: LanguageModel, sequence_length: int, seed: int) -> None:
     """Tell the objective about its run.
 
     Raises:
-        ConfigError: the tokenizer lacks a special token that the objective needs.
+        ConfigError: the model does not serve its attention, or the tokenizer lacks a special token that it needs.
     """
+    if unserved := sorted(objective.attentions - model.attentions):
+        raise ConfigError(
+            "objective",
+            f"needs {' and '.join(unserved)} attention, which {type(model).__name__} does not serve; "
+            f"it serves {', '.join(sorted(model.attentions))}",
+        )
     missing = tokenizer.missing_special_tokens(objective.special_tokens())
     if missing:
         raise ConfigError(
@@ -139,10 +141,10 @@ def bind(objective: Objective, tokenizer: Tokenizer, width: int, sequence_length
     objective.bind(
         Context(
             sequence_length=sequence_length,
-            vocabulary_size=tokenizer.vocabulary_size,
-            special_ids=tokenizer.special_tokens,
-            width=width,
+            tokenizer=tokenizer,
+            width=model.width,
             seed=seed,
+            make_stack=model.make_stack,
         )
     )
 
@@ -207,16 +209,16 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
     prepared = prepare_data(data, allow)
     vocabulary_size = prepared.tokenizer.vocabulary_size
     model = build_model(config.model, vocabulary_size, config.seed, data.sequence_length, allow, device)
-    bind(objective, prepared.tokenizer, model.width, data.sequence_length, config.seed)
+    with torch.device(device):
+        bind(objective, prepared.tokenizer, model, data.sequence_length, config.seed)
 
     windows = training_windows(prepared, objective, data)
-    batch = _probe(windows, objective, prepared.tokenizer, data, config.seed)
-    row_flops = float(training_flops(model, data.sequence_length, 0))
-    target_flops = float(training_flops(model, data.sequence_length, 1)) - row_flops
+    clocked = config.budget.minutes is not None
+    batch = _probe(windows, objective, prepared.tokenizer, data, config.seed, clocked)
     cost = StepCost(
         tokens=data.batch_size * data.sequence_length,
         bytes=max(1.0, prepared.train.bytes_per_token * windows.stride * data.batch_size),
-        flops=data.batch_size * (row_flops + target_flops * batch.target_count / batch.rows),
+        flops=objective.training_flops(model, batch) * data.batch_size / batch.rows,
     )
     return Setup(
         config=config,
@@ -227,17 +229,22 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
         model=model,
         budget=translate(config.budget, cost),
         cost=cost,
-        row_flops=row_flops,
-        target_flops=target_flops,
         rows=len(windows),
         world_size=world_size,
         sample_batch=batch,
     )
 
 
-def _probe(windows: Windows, objective: Objective, tokenizer: Tokenizer, data: DataConfig, seed: int) -> Batch:
-    """A few rows as this objective makes them: how many targets and bytes a row has."""
+def _probe(
+    windows: Windows, objective: Objective, tokenizer: Tokenizer, data: DataConfig, seed: int, clocked: bool
+) -> Batch:
+    """A few rows as this objective makes them, spread over the run: how many targets and bytes a row has."""
     order = DataOrder(len(windows), windows.stride, data.batch_size, seed)
     make_batch = BatchMaker(objective, data.sequence_length, tokenizer.token_bytes, tokenizer.padding)
-    rows = TrainingRows(windows, order, make_batch)
-    return rows.__getitems__(list(range(min(_PROBED_ROWS, data.batch_size))))
+    rows = []
+    for example in range(_PROBED_ROWS):
+        place = order.place(example % order.rows)
+        progress = None if clocked else example / _PROBED_ROWS
+        draw = Draw(seed, place.epoch, place.row, (example, _PROBED_ROWS), progress)
+        rows.append((windows.row(place.row, place.offset), draw))
+    return make_batch(rows)

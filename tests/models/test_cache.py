@@ -75,7 +75,7 @@ def test_a_failed_forward_leaves_no_trace(tiny: Build, tokens: torch.Tensor) -> 
     model, cache = tiny(), KVCache()
     expected = read(model, tokens, cache, 12)
     cache.truncate(8)
-    failing = model.blocks[1].register_forward_pre_hook(fail)
+    failing = model.stack.blocks[1].register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError):
         read(model, tokens[:, :4], cache, 4)
     failing.remove()

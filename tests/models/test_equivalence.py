@@ -36,11 +36,11 @@ def test_gpt2_weights_give_the_logits_of_gpt2() -> None:
     state = theirs.transformer.state_dict()
     weights = {"token_embedding.weight": state["wte.weight"], "position_embedding.table.weight": state["wpe.weight"]}
     for kind in ("weight", "bias"):
-        weights[f"final_norm.{kind}"] = state[f"ln_f.{kind}"]
+        weights[f"stack.final_norm.{kind}"] = state[f"ln_f.{kind}"]
         for layer in range(2):
             for name, our_name in renamed.items():
                 tensor = state[f"h.{layer}.{name}.{kind}"]
-                weights[f"blocks.{layer}.{our_name}.{kind}"] = tensor.mT if tensor.ndim == 2 else tensor
+                weights[f"stack.blocks.{layer}.{our_name}.{kind}"] = tensor.mT if tensor.ndim == 2 else tensor
     ours = Transformer(
         vocabulary_size=31,
         width=16,
@@ -73,11 +73,11 @@ def test_llama_style_weights_give_the_logits_of_llama(kind: str) -> None:
     state = theirs.state_dict()
     weights = {
         "token_embedding.weight": state["model.embed_tokens.weight"],
-        "final_norm.weight": state["model.norm.weight"],
+        "stack.final_norm.weight": state["model.norm.weight"],
         "head.weight": state["lm_head.weight"],
     }
     for layer in range(2):
-        their, our = f"model.layers.{layer}.", f"blocks.{layer}."
+        their, our = f"model.layers.{layer}.", f"stack.blocks.{layer}."
         attention = their + "self_attn."
         weights |= {
             our + "attention_norm.weight": state[their + "input_layernorm.weight"],

@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ntp.models.flops import parameter_count, training_flops
+from ntp.models.flops import parameter_count
 from ntp.models.transformer import Transformer
 
 Build = Callable[..., Transformer]
@@ -39,7 +39,7 @@ def test_forward_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str,
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str, Any]) -> None:
     model = tiny(**shape)
-    assert 2 * training_flops(model, 12, 7) == counted(model, backward=True)
+    assert 2 * 3 * model.forward_flops(12, 7) == counted(model, backward=True)
 
 
 def test_activation_checkpointing_does_not_change_what_a_model_costs(tiny: Build) -> None:

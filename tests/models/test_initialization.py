@@ -13,20 +13,20 @@ Build = Callable[..., Any]
 
 def test_matrices_have_the_standard_deviation_asked_for(tiny: Build) -> None:
     model = tiny(width=128, init_std=0.05)
-    assert model.blocks[0].attention.qkv.weight.std().item() == pytest.approx(0.05, rel=0.03)
+    assert model.stack.blocks[0].attention.qkv.weight.std().item() == pytest.approx(0.05, rel=0.03)
     assert model.token_embedding.weight.std().item() == pytest.approx(0.05, rel=0.05)
 
 
 def test_what_writes_to_the_residual_stream_shrinks_with_depth(tiny: Build) -> None:
     model = tiny(width=128, layers=8, init_std=0.02)
-    for block in model.blocks:
+    for block in model.stack.blocks:
         for projection in block.residual_projections():
             assert projection.weight.std().item() == pytest.approx(0.02 / math.sqrt(16), rel=0.05)
 
 
 def test_zero_output_starts_every_block_as_the_identity(tiny: Build) -> None:
     hidden = torch.randn(1, 3, 16)
-    block = tiny(init="zero_output").blocks[0]
+    block = tiny(init="zero_output").stack.blocks[0]
     pattern = Pattern(causal=True)
     assert torch.equal(block(hidden, pattern), hidden)
 

@@ -195,14 +195,14 @@ def test_normalised_queries_ignore_the_scale_of_their_projection(tiny: Build, to
     model = tiny(qk_norm=True, layers=1, norm_epsilon=1e-12)
     before = model(tokens)
     with torch.no_grad():
-        model.blocks[0].attention.qkv.weight[:32] *= 10.0
+        model.stack.blocks[0].attention.qkv.weight[:32] *= 10.0
     torch.testing.assert_close(model(tokens), before, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "swiglu", "relu2"])
 def test_default_width_of_the_feed_forward_network(tiny: Build, activation: str) -> None:
     model = tiny(width=128, activation=activation, mlp_width=None)
-    assert model.blocks[0].mlp.down.in_features == (320 if activation == "swiglu" else 512)
+    assert model.stack.blocks[0].mlp.down.in_features == (320 if activation == "swiglu" else 512)
 
 
 # Precision

@@ -44,7 +44,7 @@ def test_muon_takes_the_matrices_of_blocks_and_leaves_embeddings_and_head_to_ada
     assert isinstance(optimizer, CombinedOptimizer)
     muon, adamw = optimizer.parts
     by_muon = {id(one) for group in muon.param_groups for one in group["params"]}
-    expected = {id(one) for name, one in model.blocks.named_parameters() if one.ndim == 2}
+    expected = {id(one) for name, one in model.stack.blocks.named_parameters() if one.ndim == 2}
     assert by_muon == expected
     assert model.head is not None
     assert id(model.head.weight) in {id(one) for group in adamw.param_groups for one in group["params"]}
