@@ -8,6 +8,7 @@ whatever the fastest kernel wants, once per forward, and `attend` runs that kern
 
     causal, nothing else to hide      scaled dot product attention with its causal flag, no mask
     full, nothing else to hide        the same, without a mask
+    a learned bias for the scores     a mask that holds it
     anything else                     FlexAttention on CUDA, a mask elsewhere (the CPU's flash kernel takes masks)
 
 Padding has a segment of its own, -1, in which padding sees padding: no query is ever left without a key, so no
@@ -72,6 +73,7 @@ def make_pattern(
     segments: Tensor | None = None,
     private: Tensor | None = None,
     alibi: Alibi | None = None,
+    bias: Tensor | None = None,
     past: int = 0,
     flex: bool = False,
 ) -> Pattern:
@@ -85,9 +87,10 @@ def make_pattern(
         order: [B, L] int, for ``prefix`` and ``ordered`` only.
         segments: [B, L] int; given, it is obeyed whatever the attention.
         private: [B, L] bool, for ``ordered`` only.
-        alibi: a bias for the scores.
+        alibi: a bias for the scores, by a rule.
+        bias: [B or 1, K, T, S] float, a learned one; FlexAttention is not used with it.
         past: how many keys a cache holds before the first of the L; only for ``causal`` without segments.
-        flex: use FlexAttention where a mask or a bias is needed.
+        flex: use FlexAttention where a mask or a bias by a rule is needed.
 
     Raises:
         ValueError: the tensors do not go with the attention.
@@ -101,14 +104,14 @@ def make_pattern(
     if past and (attention != "causal" or segments is not None):
         raise ValueError("only causal attention without segments can continue from a cache")
 
-    if segments is None and alibi is None:
+    if segments is None and alibi is None and bias is None:
         if attention == "full" or (attention == "causal" and past and length == 1):
             return Pattern()
         if attention == "causal" and not past:
             return Pattern(causal=True)
     if attention == "causal":
         order = torch.arange(past, past + length, device=device)[None]
-    if flex and not past:
+    if flex and not past and bias is None:
         return Pattern(flex=make_flex_pattern(order, segments, private, alibi, length, device))
 
     mask: Tensor | None = None
@@ -122,6 +125,7 @@ def make_pattern(
         mask = mask[:, None]
     if alibi is not None:
         bias = alibi.bias()
+    if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     return Pattern(mask=mask)
 

@@ -40,7 +40,12 @@ class LanguageModel(nn.Module, ABC):
         positions: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Hidden states [B, L, D] after the last norm; the fields are those of `ntp.data.example.Batch`."""
+        """Hidden states [B, L, D] after the last norm; the fields are those of `ntp.data.example.Batch`.
+
+        With a cache there are no order, segments, private or positions. What an empty cache is given is a prompt, read
+        causally or in full, as the model is able to; what a cache that holds something is given continues it causally
+        and sees all that it holds. The last of the hidden states predicts what comes next.
+        """
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:

@@ -35,3 +35,27 @@ def check_divides(key: str, divisor: int, number: int, meaning: str) -> None:
         raise ConfigError(
             key, f"{divisor} does not divide {meaning} = {number}; the closest value that does is {closest}"
         )
+
+
+def check_heads(width: int, heads: int, kv_heads: int, head_width: int | None, rotary: bool) -> None:
+    """Refuse heads that do not come out.
+
+    Args:
+        width: channels of the residual stream.
+        heads: query heads.
+        kv_heads: key and value heads.
+        head_width: channels of a head; None for width / heads.
+        rotary: whether positions turn pairs of a head's channels.
+
+    Raises:
+        ConfigError: naming the closest right value.
+    """
+    if head_width is None:
+        if rotary:
+            if width % 2:
+                raise ConfigError("model.width", f"rotary positions turn pairs of channels; take {width + 1}")
+            check_divides("model.heads", heads, width // 2, "half of model.width (rotary positions turn pairs)")
+        check_divides("model.heads", heads, width, "model.width")
+    elif rotary and head_width % 2:
+        raise ConfigError("model.head_width", f"rotary positions turn pairs of channels; take {head_width + 1}")
+    check_divides("model.kv_heads", kv_heads, heads, "model.heads")

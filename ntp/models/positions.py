@@ -1,8 +1,9 @@
 """How a model knows where a token stands.
 
-Five ways, each entering the Transformer at a different place: *learned* and *sinusoidal* vectors are added to the
-token embeddings, *rotary* turns queries and keys, *alibi* biases the attention scores, and *none* leaves it to the
-causal mask. All of them read integer positions, which restart in every segment of a packed row and may repeat.
+Six ways, each entering the Transformer at a different place: *learned* and *sinusoidal* vectors are added to the
+token embeddings, *rotary* turns queries and keys, *alibi* and *relative* bias the attention scores (by a rule, and by
+a trained table), and *none* leaves it to the causal mask. All of them read integer positions, which restart in every
+segment of a packed row and may repeat.
 
 Nothing here is a cached table. Angles are computed from the positions once per forward, in float32, and shared by
 all layers: a few operations on [L, H] numbers, against a buffer that ``model.to(bfloat16)`` would round, that would
@@ -12,6 +13,7 @@ Legend: B rows (1 when all rows share their positions), T query positions, S key
 D width, K heads, H width of a head.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -131,3 +133,58 @@ def alibi_slopes(heads: int, device: torch.device) -> Tensor:
 
     power = 1 << (heads.bit_length() - 1)
     return torch.cat((geometric(power), geometric(2 * power)[::2][: heads - power]))
+
+
+class RelativePositions(nn.Module):
+    """A trained bias of the attention scores for each head and each range of distances (T5, arXiv 1910.10683, 2.1).
+
+    Half of the ranges of one direction hold a single distance each, from 0 on; the others grow geometrically up to
+    ``max_distance``, and the last holds everything beyond.
+
+    Args:
+        heads: K.
+        buckets: how many ranges.
+        max_distance: where the last range begins.
+        bidirectional: whether past and future have half of the ranges each; otherwise all are the past's and the
+            future is taken for distance 0.
+
+    Raises:
+        ConfigError: the ranges do not come out.
+    """
+
+    def __init__(self, heads: int, buckets: int, max_distance: int, bidirectional: bool) -> None:
+        super().__init__()
+        exact = buckets // (4 if bidirectional else 2)
+        if buckets < 4 or buckets % 2:
+            raise ConfigError(
+                "model.relative_buckets", f"{buckets} is not an even number from 4 on; take {max(4, buckets + 1)}"
+            )
+        if max_distance <= exact:
+            raise ConfigError(
+                "model.relative_max_distance",
+                f"{max_distance} is not beyond the {exact} distances that have a bucket of their own; "
+                f"take at least {exact + 1}",
+            )
+        self.max_distance, self.bidirectional = max_distance, bidirectional
+        self.table = nn.Embedding(buckets, heads)
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The range, an int64 in [0, buckets), of each distance from a query to a key (negative in the past)."""
+        buckets = self.table.num_embeddings
+        if self.bidirectional:
+            buckets //= 2
+            future = (distance > 0) * buckets
+            distance = distance.abs()
+        else:
+            future = torch.zeros_like(distance)
+            distance = (-distance).clamp(min=0)
+        exact = buckets // 2
+        # Float32 and this order of operations decide where a range ends; trained weights depend on it.
+        growth = torch.log(distance.clamp(min=exact).float() / exact) / math.log(self.max_distance / exact)
+        beyond = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
+        return future + torch.where(distance < exact, distance, beyond)
+
+    def forward(self, queries_BT: Tensor, keys_BS: Tensor) -> Tensor:
+        """What is added to the scores: [B, K, T, S], for positions [B, T] and [B, S]; B is 1 when rows share them."""
+        bias_BTSK = self.table(self.bucket(keys_BS[:, None, :] - queries_BT[:, :, None]))
+        return bias_BTSK.permute(0, 3, 1, 2).contiguous()

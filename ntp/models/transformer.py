@@ -18,9 +18,9 @@ from ntp.config.types import PositiveFloat, PositiveInt, Probability
 from ntp.data.example import Attention
 from ntp.models import flops, head
 from ntp.models.base import LanguageModel
-from ntp.models.blocks import Activation
-from ntp.models.cache import KVCache
-from ntp.models.checks import check_choice, check_divides
+from ntp.models.blocks import Activation, default_mlp_width
+from ntp.models.cache import KVCache, check_continues
+from ntp.models.checks import check_choice, check_heads
 from ntp.models.initialization import Init, initialize
 from ntp.models.normalization import Norm
 from ntp.models.positions import LearnedPositions, sinusoidal
@@ -37,13 +37,17 @@ class Transformer(LanguageModel):
         heads: K, query heads; each is width / heads channels wide.
         kv_heads: G, key and value heads, each shared by heads / kv_heads query heads (Ainslie et al. 2023); None
             means as many as heads.
-        mlp_width: M, channels inside the feed-forward network; None means 4 * width or, for SwiGLU with its third
-            matrix, 8/3 * width rounded to a multiple of 64.
+        mlp_width: M, channels inside the feed-forward network; None means 4 * width or, for SwiGLU and GEGLU with
+            their third matrix, 8/3 * width rounded to a multiple of 64.
         norm: normalization before attention, before the feed-forward network, and after the last block.
         norm_epsilon: added to the mean square (or the variance) before its root is taken.
         activation: nonlinearity of the feed-forward network.
         positions: how the model knows where a token stands.
         rotary_base: rotary wavelengths run from 2 pi positions to about 2 pi times this.
+        relative_buckets: ranges of distance with a trained bias each, in relative positions (arXiv 1910.10683, section
+            2.1). Past and future have half of them each, whatever the attention, so that a prompt may be read in
+            full and continued.
+        relative_max_distance: the last range holds all distances from here on.
         context_length: rows of the table of learned positions, which need it; a fact about the model otherwise.
         qk_norm: whether queries and keys are normalised, per head.
         tie_embeddings: whether the head uses the token embeddings as its weights (Press & Wolf 2017).
@@ -72,6 +76,8 @@ class Transformer(LanguageModel):
         activation: Activation = "swiglu",
         positions: Positions = "rotary",
         rotary_base: PositiveFloat = 10000.0,
+        relative_buckets: PositiveInt = 32,
+        relative_max_distance: PositiveInt = 128,
         context_length: PositiveInt | None = None,
         qk_norm: bool = False,
         tie_embeddings: bool = True,
@@ -90,16 +96,11 @@ class Transformer(LanguageModel):
         check_choice("model.activation", activation, get_args(Activation))
         check_choice("model.positions", positions, get_args(Positions))
         check_choice("model.init", init, get_args(Init))
-        if positions == "rotary":
-            if width % 2:
-                raise ConfigError("model.width", f"rotary positions turn pairs of channels; take {width + 1}")
-            check_divides("model.heads", heads, width // 2, "half of model.width (rotary positions turn pairs)")
-        check_divides("model.heads", heads, width, "model.width")
-        check_divides("model.kv_heads", kv_heads, heads, "model.heads")
+        check_heads(width, heads, kv_heads, None, positions == "rotary")
         if positions == "learned" and context_length is None:
             raise ConfigError("model.context_length", "learned positions need it; the value of data.sequence_length")
         if mlp_width is None:
-            mlp_width = max(64, 64 * round(8 * width / (3 * 64))) if activation == "swiglu" else 4 * width
+            mlp_width = default_mlp_width(width, activation)
 
         self.vocabulary_size, self.width = vocabulary_size, width
         self.context_length = context_length if positions == "learned" else None
@@ -118,6 +119,8 @@ class Transformer(LanguageModel):
             "dropout": dropout,
             "positions": positions,
             "rotary_base": rotary_base,
+            "relative_buckets": relative_buckets,
+            "relative_max_distance": relative_max_distance,
             "init": init,
             "init_std": init_std,
             "activation_checkpointing": activation_checkpointing,
@@ -159,17 +162,18 @@ class Transformer(LanguageModel):
                 document.
             private: [B, L] bool, seen only by positions of equal order, for ``ordered`` only. None for none.
             positions: [B, L] int64, what the positional encoding sees. None counts from 0, or on from the cache.
-            cache: the past of these rows; the tokens continue it and are added to it. Causal only.
+            cache: the past of these rows; the tokens continue it and are added to it. What is added to an empty one may
+                be read with full attention, as a prompt; what continues it is read causally and sees all of it.
 
         Returns:
             Hidden states after the final norm, [B, L, D].
 
         Raises:
             ConfigError: the rows are longer than the table of learned positions.
-            ValueError: the tensors do not go with the attention, or anything but causal meets a cache.
+            ValueError: the tensors do not go with the attention, or the attention with the cache.
         """
-        if cache is not None and (attention != "causal" or not (order is segments is private is positions is None)):
-            raise ValueError("with a cache attention is causal: no order, segments, private or positions")
+        if cache is not None:
+            check_continues(cache, attention, order, segments, private, positions)
         if positions is None:
             past = 0 if cache is None else cache.length
             end = past + tokens_BL.shape[1]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ntp.data.example import Batch
 from ntp.models.base import LanguageModel
 from ntp.models.flops import parameter_count
 from ntp.training.setup import Setup
@@ -48,7 +49,7 @@ def estimate_memory(setup: Setup, micro_batch: int) -> Memory:
     precision, model = setup.config.trainer.precision, setup.model
     parameters = parameter_count(model) + parameter_count(setup.objective)
     weight_width = 2 if precision == "bf16-true" else 4
-    activations = _saved_bytes(model, setup.config.data.sequence_length) * micro_batch
+    activations = _saved_bytes(model, setup.sample_batch) * micro_batch
     if precision != "32-true":
         activations //= 2
     batch = setup.sample_batch
@@ -63,8 +64,12 @@ def estimate_memory(setup: Setup, micro_batch: int) -> Memory:
     )
 
 
-def _saved_bytes(model: LanguageModel, length: int) -> int:
-    """Bytes that autograd keeps for the backward pass of one row, in float32, beside the weights."""
+def _saved_bytes(model: LanguageModel, batch: Batch) -> int:
+    """Bytes that autograd keeps for the backward pass of one row, in float32, beside the weights.
+
+    A model that takes rows apart as their orders and segments say is shown those of the batch, on the host, where it
+    can read them; rows are then as long as the longest makes them. For any other the rule changes nothing.
+    """
     weights = {id(parameter) for parameter in model.parameters()}
     seen: dict[int, int] = {}
     keep: list[Tensor] = []  # so that no storage's identity is used twice
@@ -77,5 +82,15 @@ def _saved_bytes(model: LanguageModel, length: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.zeros(1, length, dtype=torch.long, device="meta"))
-    return sum(seen.values())
+        if "causal" in model.attentions:
+            model(batch.tokens[:1].to("meta"))
+            return sum(seen.values())
+        model(
+            batch.tokens.to("meta"),
+            attention=batch.attention,
+            order=batch.order,
+            segments=batch.segments,
+            private=batch.private,
+            positions=None if batch.positions is None else batch.positions.to("meta"),
+        )
+    return sum(seen.values()) // batch.rows

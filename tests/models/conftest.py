@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from ntp.models.encoder_decoder import EncoderDecoder
 from ntp.models.transformer import Transformer
 
 VOCABULARY = 31
@@ -29,6 +30,25 @@ def tiny() -> Callable[..., Transformer]:
             "init_std": 0.3,
         }
         return Transformer(**(arguments | changes)).eval()
+
+    return build
+
+
+@pytest.fixture
+def tiny_pair() -> Callable[..., EncoderDecoder]:
+    """Build an encoder-decoder of two and two layers, likewise."""
+
+    def build(**changes: Any) -> EncoderDecoder:
+        arguments: dict[str, Any] = {
+            "vocabulary_size": VOCABULARY,
+            "width": 16,
+            "heads": 4,
+            "mlp_width": 24,
+            "relative_buckets": 8,
+            "relative_max_distance": 16,
+            "init_std": 0.3,
+        }
+        return EncoderDecoder(**(arguments | changes)).eval()
 
     return build
 

@@ -131,6 +131,30 @@ def test_kernel_with_alibi_equals_the_dense_rule_with_a_bias(name: str, shared: 
 
 
 @every_case
+@pytest.mark.parametrize("rows", [1, ROWS])
+@pytest.mark.parametrize("kv_heads", [2, HEADS])
+def test_kernel_with_a_learned_bias_equals_the_dense_rule_also_in_the_gradient_of_the_bias(
+    name: str, rows: int, kv_heads: int
+) -> None:
+    case = CASES[name]
+    ours = torch.randn(rows, HEADS, LENGTH, LENGTH, requires_grad=True)
+    reference = ours.detach().double().requires_grad_()
+    pattern = make_pattern(
+        case.attention, LENGTH, CPU, order=case.order, segments=case.segments, private=case.private, bias=ours
+    )
+    assert_same(case, pattern, kv_heads, bias=reference)
+    torch.testing.assert_close(ours.grad.double(), reference.grad, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("flex", [False, True])
+def test_a_learned_bias_goes_through_a_mask_wherever_flex_attention_would_be_used(flex: bool) -> None:
+    bias = torch.zeros(1, HEADS, LENGTH, LENGTH)
+    pattern = make_pattern("causal", LENGTH, CPU, bias=bias, flex=flex)
+    assert pattern.flex is None
+    assert pattern.mask is not None
+
+
+@every_case
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("with_alibi", [False, True])
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ntp.models.encoder_decoder import EncoderDecoder
 from ntp.models.flops import parameter_count
 from ntp.models.transformer import Transformer
 
@@ -15,6 +16,7 @@ SHAPES: list[dict[str, Any]] = [
     {"activation": "gelu", "mlp_width": None, "bias": True},
     {"kv_heads": 2, "qk_norm": True},
     {"positions": "learned", "tie_embeddings": False},
+    {"positions": "relative", "activation": "geglu"},
 ]
 
 
@@ -40,6 +42,23 @@ def test_forward_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str,
 def test_training_flops_are_those_that_torch_counts(tiny: Build, shape: dict[str, Any]) -> None:
     model = tiny(**shape)
     assert 2 * 3 * model.forward_flops(12, 7) == counted(model, backward=True)
+
+
+@pytest.mark.parametrize("changes", [{}, {"kv_heads": 2, "head_width": 6, "qk_norm": True, "tie_embeddings": False}])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("targets", [1, 7, 12])
+def test_flops_of_an_encoder_decoder_are_those_that_torch_counts(
+    tiny_pair: Callable[..., EncoderDecoder], changes: dict[str, Any], backward: bool, targets: int
+) -> None:
+    model = tiny_pair(encoder_layers=3, decoder_layers=2, **changes)
+    tokens, source = torch.randint(31, (2, 12)), 12 - targets + 1
+    order = (torch.arange(12) - source + 1).clamp(min=0).expand(2, -1)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        hidden = model(tokens, attention="prefix", order=order)[:, source - 1 :].flatten(0, 1)
+        loss = model.token_nll(hidden, tokens[:, source - 1 :].flatten()).sum()
+        if backward:
+            loss.backward()
+    assert 2 * (3 if backward else 1) * model.forward_flops(12, targets) == counter.get_total_flops()
 
 
 def test_activation_checkpointing_does_not_change_what_a_model_costs(tiny: Build) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntp.config.errors import ConfigError
-from ntp.models.positions import Alibi, LearnedPositions, alibi_slopes, rotary, rotate, sinusoidal
+from ntp.models.positions import Alibi, LearnedPositions, RelativePositions, alibi_slopes, rotary, rotate, sinusoidal
 
 CPU = torch.device("cpu")
 
@@ -80,3 +80,52 @@ def test_a_row_longer_than_the_table_is_refused_with_the_largest_right_value() -
 
 def test_a_row_as_long_as_the_table_is_accepted() -> None:
     LearnedPositions(8, 4).check_length(8)
+
+
+def test_near_distances_have_a_bucket_each_and_far_ones_share() -> None:
+    past = RelativePositions(1, 32, 128, bidirectional=False).bucket(-torch.arange(200))
+    assert past[:17].tolist() == list(range(17))
+    assert past[127] == past[128] == past[199] == 31
+    assert (past.diff() >= 0).all()
+
+
+def test_without_a_future_every_later_key_counts_as_distance_zero() -> None:
+    relative = RelativePositions(1, 32, 128, bidirectional=False)
+    assert not relative.bucket(torch.arange(1, 50)).any()
+
+
+def test_past_and_future_have_buckets_of_their_own_for_equal_distances() -> None:
+    relative = RelativePositions(1, 32, 128, bidirectional=True)
+    distance = torch.arange(1, 300)
+    assert torch.equal(relative.bucket(distance), relative.bucket(-distance) + 16)
+    assert relative.bucket(torch.tensor(0)) == 0
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (8, 20), (64, 1000)])
+def test_buckets_are_those_of_t5(bidirectional: bool, buckets: int, max_distance: int) -> None:
+    t5 = pytest.importorskip("transformers.models.t5.modeling_t5").T5Attention
+    distance = torch.arange(-1500, 1500)
+    ours = RelativePositions(1, buckets, max_distance, bidirectional).bucket(distance)
+    assert torch.equal(ours, t5._relative_position_bucket(distance, bidirectional, buckets, max_distance))
+
+
+@given(st.lists(st.integers(-50, 300), min_size=1, max_size=5), st.lists(st.integers(-50, 300), min_size=1, max_size=5))
+def test_relative_bias_is_that_of_the_distance_for_any_positions(queries: list[int], keys: list[int]) -> None:
+    relative = RelativePositions(3, 8, 20, bidirectional=True)
+    bias = relative(torch.tensor([queries]), torch.tensor([keys]))
+    assert bias.shape == (1, 3, len(queries), len(keys))
+    for i, query in enumerate(queries):
+        for j, key in enumerate(keys):
+            assert torch.equal(bias[0, :, i, j], relative.table.weight[relative.bucket(torch.tensor(key - query))])
+
+
+@pytest.mark.parametrize(("buckets", "right"), [(2, 4), (5, 6)])
+def test_buckets_that_cannot_be_halved_are_refused_with_the_closest_that_can(buckets: int, right: int) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.relative_buckets: {buckets} .* take {right}"):
+        RelativePositions(1, buckets, 128, bidirectional=True)
+
+
+def test_a_last_bucket_that_begins_among_single_distances_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.relative_max_distance: 16 .* at least 17"):
+        RelativePositions(1, 32, 16, bidirectional=False)

@@ -1,20 +1,23 @@
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ntp.config.errors import ConfigError
-from ntp.models import flex
-from ntp.models.attention import visible
+from ntp.data.example import Attention
+from ntp.models import flex, stack
+from ntp.models.attention import Pattern, visible
+from ntp.models.blocks import Activation, FeedForward
 from ntp.models.transformer import Transformer
 
 Build = Callable[..., Any]
-POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "none"]
+POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]
 every_position = pytest.mark.parametrize("positions", POSITIONS)
 
 
@@ -113,7 +116,7 @@ def test_absent_positions_count_from_zero(tiny: Build, tokens: Tensor, positions
     torch.testing.assert_close(model(tokens), counted, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi", "relative"])
 def test_the_order_of_tokens_matters_to_a_bidirectional_model_with_positions(
     tiny: Build, tokens: Tensor, positions: str
 ) -> None:
@@ -185,8 +188,9 @@ def test_dropout_is_on_in_training(tiny: Build, tokens: Tensor) -> None:
     assert not torch.equal(model(tokens), model(tokens))
 
 
-def test_every_parameter_gets_a_gradient(tiny: Build, tokens: Tensor) -> None:
-    model = tiny(positions="learned", qk_norm=True, bias=True, norm="layernorm", activation="gelu", kv_heads=2)
+@pytest.mark.parametrize("positions", ["learned", "relative"])
+def test_every_parameter_gets_a_gradient(tiny: Build, tokens: Tensor, positions: str) -> None:
+    model = tiny(positions=positions, qk_norm=True, bias=True, norm="layernorm", activation="gelu", kv_heads=2)
     model.token_nll(model(tokens).flatten(0, 1), tokens.flatten()).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -199,10 +203,46 @@ def test_normalised_queries_ignore_the_scale_of_their_projection(tiny: Build, to
     torch.testing.assert_close(model(tokens), before, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "swiglu", "relu2"])
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_default_width_of_the_feed_forward_network(tiny: Build, activation: str) -> None:
     model = tiny(width=128, activation=activation, mlp_width=None)
-    assert model.stack.blocks[0].mlp.down.in_features == (320 if activation == "swiglu" else 512)
+    gated = activation in ("swiglu", "geglu")
+    assert model.stack.blocks[0].mlp.down.in_features == (320 if gated else 512)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("gelu", F.gelu),
+        ("gelu_tanh", lambda x: F.gelu(x, approximate="tanh")),
+        ("relu", F.relu),
+        ("relu2", lambda x: F.relu(x) ** 2),
+    ],
+)
+def test_feed_forward_network_applies_its_nonlinearity(activation: Any, function: Callable[[Tensor], Tensor]) -> None:
+    network, hidden = FeedForward(8, 16, activation, bias=True), torch.randn(2, 3, 8)
+    torch.testing.assert_close(network(hidden), network.down(function(network.up(hidden))))
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"), [("swiglu", F.silu), ("geglu", lambda x: F.gelu(x, approximate="tanh"))]
+)
+def test_gated_feed_forward_network_applies_its_nonlinearity_to_the_gate(
+    activation: Any, function: Callable[[Tensor], Tensor]
+) -> None:
+    network, hidden = FeedForward(8, 16, activation, bias=False), torch.randn(2, 3, 8)
+    gate, value = network.up.weight.split(16)
+    torch.testing.assert_close(network(hidden), network.down(function(hidden @ gate.mT) * (hidden @ value.mT)))
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_rows_that_share_their_positions_share_the_bias_of_relative_positions(
+    tiny: Build, tokens: Tensor, attention: Attention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    monkeypatch.setattr(stack, "make_pattern", lambda *args, bias, **more: shapes.append(bias.shape) or Pattern())
+    tiny(positions="relative")(tokens, attention=attention)
+    assert shapes == [(1, 4, 12, 12)]
 
 
 # Precision
@@ -247,6 +287,8 @@ def test_trains_with_weights_of_bfloat16(tiny: Build, tokens: Tensor, positions:
         ({"positions": "rotory"}, r"model\.positions: 'rotory' .* closest is rotary"),
         ({"activation": "gleu"}, r"model\.activation: 'gleu' .* closest is gelu"),
         ({"norm": "rms"}, r"model\.norm: 'rms' .* closest is rmsnorm"),
+        ({"positions": "relative", "relative_buckets": 7}, r"model\.relative_buckets: 7 .* take 8"),
+        ({"positions": "relative", "relative_max_distance": 8}, r"model\.relative_max_distance: 8 .* at least 9"),
         ({"init": "zero"}, r"model\.init: 'zero' .* closest is zero_output"),
     ],
 )
@@ -281,8 +323,9 @@ def test_compiled_in_place_it_computes_the_same_and_keeps_its_keys(tiny: Build, 
     assert list(model.state_dict()) == keys
 
 
-def test_a_forward_is_one_graph(tiny: Build, tokens: Tensor) -> None:
-    model = tiny(qk_norm=True)
+@pytest.mark.parametrize("positions", ["rotary", "relative"])
+def test_a_forward_is_one_graph(tiny: Build, tokens: Tensor, positions: str) -> None:
+    model = tiny(qk_norm=True, positions=positions)
     segments = torch.zeros_like(tokens)
     expected = model(tokens, segments=segments)
     model.compile(backend="eager", fullgraph=True)
