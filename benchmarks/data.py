@@ -3,14 +3,15 @@
     python benchmarks/data.py
     python benchmarks/data.py --objectives causal --rounds 11 --output data.json
 
-What matters is the share of a training step: without workers a step waits for its batch. The step is that of the
-default model on a batch of the objective itself: making the batch, forward, backward and optimizer. Parts take turns.
+What matters is the share of a training step: without workers, which is the default, a step waits for its batch. The
+step is that of the default model on a batch of the objective itself: making the batch, forward, backward and
+optimizer. Text and tokenizer are those of the default run, so that objectives that cut between characters encode real
+text. Parts take turns.
 """
 
 import argparse
 import dataclasses
 import itertools
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,6 @@ from rich.progress import track
 from rich.table import Table
 
 from harness.composed import composed_setup
-from harness.corpus import write_corpus
 from harness.machine import available_cores, describe_machine, write_json
 from harness.statistics import ratios, show, spread
 from ntp.config.instantiate import build
@@ -43,16 +43,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     machine = describe_machine()
     result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="ntp-data-") as name:
-        corpus = Path(name) / "corpus.txt"
-        write_corpus(corpus, 2048, 1_000_000)
-        for objective in track(options.objectives, "measuring", console=Console(stderr=True), transient=True):
-            try:
-                result[objective] = _measure(_setup(objective, corpus, options), options)
-            except Exception as error:  # one broken objective must not hide the others
-                result[objective] = {"error": f"{type(error).__name__}: {error}"}
+    for objective in track(options.objectives, "measuring", console=Console(stderr=True), transient=True):
+        try:
+            result[objective] = _measure(_setup(objective, options), options)
+        except Exception as error:  # one broken objective must not hide the others
+            result[objective] = {"error": f"{type(error).__name__}: {error}"}
     settings = {
-        name: getattr(options, name) for name in ("model", "length", "batch", "threads", "batches", "steps", "rounds")
+        name: getattr(options, name)
+        for name in ("data", "model", "length", "batch", "threads", "batches", "steps", "rounds")
     }
     Console(width=None if Console().is_terminal else 140).print(_table(result, settings))
     write_json(
@@ -69,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--objectives", type=lambda text: text.split(","), default=known, help=f"{','.join(known)} (all)"
     )
+    parser.add_argument("--data", default="python", help="text and tokenizer (python)")
     parser.add_argument("--model", default="nano", help="whose step is compared with (nano)")
     parser.add_argument("--length", type=int, default=256, help="positions of a row (256)")
     parser.add_argument("--batch", type=int, default=16, help="rows of a step (16)")
@@ -80,13 +79,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _setup(objective: str, corpus: Path, options: argparse.Namespace) -> Setup:
+def _setup(objective: str, options: argparse.Namespace) -> Setup:
     return composed_setup(
         [
-            "data=files",
-            f"data.path={corpus}",
-            "data/tokenizer=char",
-            f"data.cache_dir={corpus.parent / 'cache'}",
+            f"data={options.data}",
             f"data.sequence_length={options.length}",
             f"data.batch_size={options.batch}",
             f"objective={objective}",
@@ -165,7 +161,7 @@ def _step(setup: Setup) -> Callable[[Batch], None]:
 
     def step(batch: Batch) -> None:
         terms = setup.objective.loss(setup.model, batch)
-        (terms.sum / max(1, batch.target_count)).backward()
+        (terms.sum / max(1, terms.count)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -181,8 +177,12 @@ def _seconds(part: Callable[[], Any], times: int) -> float:
 
 
 def _table(result: dict[str, Any], settings: dict[str, Any]) -> Table:
-    title = "data path: {batch} rows of {length} a step, model {model}, {threads} threads; µs a row".format(**settings)
-    table = Table(title=title, title_justify="left")
+    title = (
+        "data path: {batch} rows of {length} a step, model {model}, text {data}, {threads} threads; µs a row".format(
+            **settings
+        )
+    )
+    table = Table(title=title.format(**settings), title_justify="left")
     columns = (
         "objective",
         "rows/s (min .. max)",

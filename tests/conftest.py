@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported, also by the processes that tests start: matrices this small are slower on several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A test of behaviour must not fail because the machine is busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 TEXT = "".join(f"def f{number}(x):\n    return x + {number * 7 % 13}\n\n\n" for number in range(400))
 

@@ -43,7 +43,7 @@ def test_help_lists_every_command():
 def test_help_of_train_lists_groups_and_their_options():
     outcome = call("train", "--help")
     assert outcome.status == 0
-    for line in ("objective: causal", "logger: csv, none, tensorboard, wandb", "budget.minutes=5"):
+    for line in ("objective: block_diffusion, causal", "logger: csv, none, tensorboard, wandb", "budget.minutes=5"):
         assert line in outcome.stdout
 
 

@@ -1,7 +1,6 @@
 """``ntp evaluate``: measure a trained run on its validation text or on any other data."""
 
 import json
-import math
 import sys
 import time
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from ntp.data.prepare import prepare_text
 from ntp.data.store import TokenStore
 from ntp.evaluation.likelihood import evaluate_rows
 from ntp.tracking.describe import facts, short
+from ntp.tracking.results import results
 from ntp.tracking.run_directory import json_safe
 from ntp.tracking.tree import print_config
 from ntp.training.load import Run, choose_device, load_run
@@ -47,6 +47,7 @@ def run(config: DictConfig) -> dict[str, float]:
         seed=trained.config.seed if typed.seed is None else typed.seed,
         precision=typed.precision,
         device=device,
+        draws=typed.draws,
     )
     seconds = time.perf_counter() - started
     record = {
@@ -56,17 +57,15 @@ def run(config: DictConfig) -> dict[str, float]:
         "overrides": overrides(),
         "split": split,
         "likelihood": trained.objective.likelihood,
+        "draws": typed.draws,
         **metrics,
     }
     facts(
         [
             ("run", f"{trained.path}, {typed.checkpoint} checkpoint, step {trained.step:,}"),
             ("text", f"{split}: {short(store.total_bytes, 'B')}, {short(len(store))} tokens"),
-            ("loss", f"{metrics.get('loss', math.nan):.4f} nats per target ({trained.objective.likelihood})"),
-            ("perplexity", f"{metrics.get('perplexity', math.nan):,.3f}"),
-            ("bits per token", f"{metrics.get('bits_per_token', math.nan):.4f}"),
-            ("bits per byte", f"{metrics.get('bits_per_byte', math.nan):.4f}"),
-            ("targets", f"{int(metrics['targets']):,} in {seconds:.1f} s"),
+            *results(metrics, trained.objective.likelihood),
+            ("targets", f"{int(metrics['targets']):,}{_passes(typed.draws)} in {seconds:.1f} s"),
         ],
         Console(),
     )
@@ -76,6 +75,10 @@ def run(config: DictConfig) -> dict[str, float]:
     except OSError as error:  # somebody else's run, or a full disk: the numbers are on the screen
         print(f"not kept in {trained.path}: {error.strerror}", file=sys.stderr)
     return metrics
+
+
+def _passes(draws: int) -> str:
+    return "" if draws == 1 else f" a pass, {draws} passes"
 
 
 def _text(config: EvaluateConfig, trained: Run) -> tuple[TokenStore, str]:

@@ -25,7 +25,7 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 # What these hold is text, whatever it looks like to Hydra's grammar.
-_TEXT_KEYS = ("prompt",)
+_TEXT_KEYS = ("prompt", "prefix", "suffix", "text")
 _ASSIGNMENT = re.compile(r"(\+{0,2}[\w./@]+)=(.*)", re.DOTALL)
 
 
@@ -125,19 +125,30 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
             loader = GlobalHydra.instance().config_loader()
             groups = _all_groups(loader)
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
-            chosen = []
+            chosen, inner = [], []
             for one in parsed:
                 name = one.key_or_group
                 if name not in groups:
                     continue
-                if one.is_add():
+                place = f"{name}@{one.package}" if one.package else name
+                if one.is_add() and not one.package:
                     return f"{name}: is chosen already; write it without the plus: {name}={one.value()}"
                 options = loader.get_group_options(name)
                 value = str(one.value())
                 if one.value() is not None and value not in options and not one.is_sweep_override():
-                    return f"{name}: there is no '{value}'{suggestion(value, options)}"
-                chosen.append(str(one.input_line))
+                    return f"{place}: there is no '{value}'{suggestion(value, options)}"
+                if one.package and not one.is_add():
+                    inner.append(one)
+                else:
+                    chosen.append(str(one.input_line))
             known = _all_keys(compose(command, overrides=chosen))
+            for one in inner:
+                package = str(one.package)
+                if package not in known:
+                    beside = [key for key in known if key.rpartition(".")[0] == package.rpartition(".")[0]]
+                    add = "" if one.is_delete() else "; a plus in front adds it"
+                    return f"{one.key_or_group}@{package}: no such key{suggestion(package, beside)}{add}"
+            known = _all_keys(compose(command, overrides=[*chosen, *(str(one.input_line) for one in inner)]))
             for one in parsed:
                 if (
                     one.key_or_group not in groups

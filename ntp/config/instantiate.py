@@ -6,6 +6,7 @@ package registered as a plug-in, or of a package that the user allows by name (`
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,10 +92,15 @@ def build(node: dict[str, Any], key: str, *, base: type = object, allow: Iterabl
         return instantiate({**node, "_convert_": "all"}, **provided)
     except InstantiationException as error:
         cause = error.__cause__
+        # Hydra says which inner node it was building; a class names its own keys as if it stood at the root.
+        found = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
+        place = f"{key}.{found[1]}" if found else key
         if isinstance(cause, ConfigError):
+            if cause.key == key or cause.key.startswith(f"{key}."):
+                raise ConfigError(place + cause.key.removeprefix(key), cause.problem) from cause
             raise cause from None
         if isinstance(cause, ValueError):
-            raise ConfigError(key, str(cause)) from cause
+            raise ConfigError(place, str(cause)) from cause
         raise (cause or error) from None
 
 

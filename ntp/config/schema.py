@@ -105,6 +105,7 @@ class TrainConfig(CommonConfig):
     seed: Seed
     run_dir: str
     tags: list[str]
+    check: bool = False
     model: Target
     data: DataConfig
     objective: Target
@@ -126,6 +127,7 @@ class EvaluateConfig(CommonConfig):
     split: Literal["validation", "train", "all"] | None
     rows: PositiveInt | None
     batch_size: PositiveInt | None
+    draws: PositiveInt
     seed: Seed | None
     accelerator: Literal["cpu", "gpu", "auto"]
     precision: Precision
@@ -136,9 +138,16 @@ class GenerateConfig(CommonConfig):
 
     run: str
     checkpoint: Literal["best", "last"]
-    prompt: str
+    prompt: str | None
+    prefix: str | None
+    suffix: str | None
+    form: str | None
     samples: PositiveInt
     tokens: PositiveInt
+    method: Literal["ancestral", "confidence"] | None
+    steps: PositiveInt | None
+    block: PositiveInt | None
+    speculate: bool
     greedy: bool
     temperature: PositiveFloat
     top_k: PositiveInt | None
@@ -149,3 +158,20 @@ class GenerateConfig(CommonConfig):
     stream: bool | None
     seed: Seed
     accelerator: Literal["cpu", "gpu", "auto"]
+
+
+class ExplainConfig(CommonConfig):
+    """``conf/explain.yaml``."""
+
+    seed: Seed
+    model: Target
+    data: DataConfig
+    objective: Target
+    row: Count
+    length: PositiveInt
+    text: str | None
+    split: Literal["train", "validation"]
+    progress: Annotated[float, Field(ge=0, lt=1)]
+    sampled_rows: PositiveInt
+    output: str | None
+    width: Annotated[int, Field(ge=40)] | None

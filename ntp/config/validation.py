@@ -136,9 +136,10 @@ def _phrase(detail: Any) -> str:
     if detail["type"] == "missing":
         return "needs a value"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "valid list")
+    message = message.replace("an object", "a mapping")
     given = detail["input"]
     shown = "" if isinstance(given, dict) else f", not {json.dumps(given)}"
-    if detail["type"] == "dict_type" and isinstance(given, str):
+    if detail["type"] == "dict_type" and isinstance(given, str) and detail["loc"]:
         group = "/".join(str(part) for part in detail["loc"])
         return f"is a group of options; choose one with a slash: {group}={given}"
     return f"{message[0].lower()}{message[1:]}{shown}"
@@ -187,4 +188,6 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     try:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise ConfigError(key, _phrase(error.errors()[0])) from None
+        # Of the branches of a union, the one that fits the value best is the one that it fails deepest in.
+        detail = max(error.errors(), key=lambda one: len(one["loc"]))
+        raise ConfigError(".".join([key, *_key_path(detail, value)]), _phrase(detail)) from None

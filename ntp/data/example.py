@@ -35,12 +35,14 @@ class Extent:
         document: index of the document in the text.
         begin, end: the stretch, in tokens of the document.
         tokens: [T] the whole document, its end-of-text token last.
+        bytes: [T] how many UTF-8 bytes of the text each of its tokens covers.
     """
 
     document: int
     begin: int
     end: int
     tokens: np.ndarray
+    bytes: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Row:
         extents = self.extents
         shifted = None if extents is None else lambda first, last: extents(begin + first, begin + last)
         tokens, segments, counts = (one[begin:end] for one in (self.tokens, self.segments, self.bytes))
-        return Row(tokens, segments, counts, shifted)
+        return Row(tokens, segments - segments[:1], counts, shifted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,8 @@ class Batch:
             attention: the kernel that obeys the rule for them.
         """
         length, device = self.tokens.shape[1], self.tokens.device
-        index = torch.tensor(rows, dtype=torch.long, device=device)
+        # Made on the host and copied without blocking: torch.tensor(..., device=device) would wait for the device.
+        index = torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)
         target_index = self.target_index
         if target_index is not None:
             ends = np.cumsum([0, *(row.targets for row in self.tallies)])

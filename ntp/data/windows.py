@@ -99,7 +99,8 @@ class Windows:
             first = int(self._starts[document])
             last = int(self._starts[document + 1]) if document + 1 < len(self._starts) else self.total
             stop = min(last, here + left)
-            extents.append(Extent(document, here - first, stop - first, self._tokens[first:last]))
+            whole = slice(first, last)
+            extents.append(Extent(document, here - first, stop - first, self._tokens[whole], self._bytes[whole]))
             left -= stop - here
             document, here = (document + 1, stop) if stop < self.total else (0, 0)
         return extents

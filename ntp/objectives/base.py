@@ -9,9 +9,10 @@ Legend: L positions of a row, B rows, N targets, D width, V vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -175,11 +176,15 @@ class Objective(nn.Module, ABC):
     inference: Set[Inference] = frozenset()
     """What a model trained so can do by its native means; `query` says how."""
 
-    forms: ClassVar[tuple[str, ...]] = ()
+    forms: tuple[str, ...] = ()
     """Names of the ways in which it can be asked to infill, the preferred one first; none if there is only one."""
 
     lookahead: int = 0
     """Tokens at the end of a raw row that are only predicted, never read; neighbouring rows overlap by so many."""
+
+    shows_some_targets: bool = False
+    """Whether a part of the trained positions reads its own target on purpose, like the tenth of the selected tokens
+    that BERT leaves as they are. The conformance kit refuses it in all others."""
 
     def special_tokens(self) -> tuple[str, ...]:
         """Special tokens that the tokenizer must have; see `ntp.data.special_tokens`."""
@@ -226,10 +231,11 @@ class Objective(nn.Module, ABC):
         """Matrix FLOPs of the forward and backward passes of a micro-batch: three times the forward.
 
         The backward pass of a matrix product is two products of its size, one for each factor (Kaplan et al. 2020,
-        section 2.1). Rows count with their mean number of targets.
+        section 2.1).
         """
-        targets = round(batch.target_count / batch.rows)
-        return 3 * batch.rows * self.forward_flops(model, batch.tokens.shape[1], targets)
+        length = batch.tokens.shape[1]
+        rows = Counter(row.targets for row in batch.tallies)
+        return 3 * sum(count * self.forward_flops(model, length, targets) for targets, count in rows.items())
 
     def restore(self, example: Example) -> np.ndarray | None:
         """Tokens whose text the example was made of, from its beginning on; None where that is not claimed.
@@ -237,6 +243,20 @@ class Objective(nn.Module, ABC):
         The conformance kit compares them with the text of the row.
         """
         return None
+
+    def promises(self, row: Row, example: Example) -> dict[str, tuple[float, float]]:
+        """Statistics of one example with the values expected of them, by name, such as how much of it is hidden.
+
+        The conformance kit compares the means of both over many draws.
+
+        Args:
+            row: what the example was made of.
+            example: what `corrupt` made.
+
+        Returns:
+            For each name what was observed and its expectation, given the row.
+        """
+        return {}
 
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Query:
         """How to ask a model trained so for a continuation of ``prefix``, or for what stands before ``suffix``.

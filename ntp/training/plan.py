@@ -27,7 +27,7 @@ def plan(setup: Setup, objective_name: str) -> list[tuple[str, str]]:
             f"of {train.bytes_per_token:.2f} bytes; {short(prepared.validation.total_bytes, 'B')} held out; "
             f"vocabulary {prepared.tokenizer.vocabulary_size:,}",
         ),
-        ("objective", f"{objective_name}, {targets:.0%} of the positions have a target"),
+        ("objective", f"{objective_name}{_details(setup)}, {targets:.0%} of the positions have a target"),
         (
             "step",
             f"{data.batch_size} rows of {data.sequence_length} = {setup.cost.tokens:,} tokens"
@@ -47,3 +47,9 @@ def plan(setup: Setup, objective_name: str) -> list[tuple[str, str]]:
             )
         )
     return lines + [("note", note) for note in prepared.notes]
+
+
+def _details(setup: Setup) -> str:
+    """What the objective has decided for itself, if it says so."""
+    said = setup.objective.extra_repr()
+    return f" ({said})" if said else ""

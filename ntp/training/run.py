@@ -18,8 +18,8 @@ from ntp.config.errors import ConfigError
 from ntp.config.instantiate import build
 from ntp.data.module import TextDataModule
 from ntp.data.rows import micro_batch_size
+from ntp.generation.answer import Request, answer
 from ntp.generation.sampling import Sampling
-from ntp.generation.text import continue_text
 from ntp.models.flops import parameter_count
 from ntp.tracking.metrics_file import MetricsFile
 from ntp.tracking.run_directory import RunDirectory
@@ -28,7 +28,7 @@ from ntp.training.module import PretrainingModule
 from ntp.training.progress_bar import ProgressBar
 from ntp.training.setup import Setup
 
-SAMPLE_PROMPT_TOKENS = 32
+SAMPLE_PROMPT_TOKENS, SAMPLE_TEMPERATURE = 32, 0.8
 
 # What Lightning would say of hardware that is not there, of its products, and of its own internals.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -55,7 +55,7 @@ class TrainingRun:
 
     def __init__(self, setup: Setup, directory: RunDirectory, plain: dict[str, Any], objective_name: str) -> None:
         self.setup, self.directory, self.plain, self.objective_name = setup, directory, plain, objective_name
-        self.sample: tuple[str, str] | None = None  # prompt and continuation
+        self.sample: tuple[str, str, str] | None = None  # a text, of which the second part is the model's
         config = setup.config
         allow = config.allow_targets
         trainer = config.trainer
@@ -157,20 +157,42 @@ class TrainingRun:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
 
     def _write_sample(self) -> None:
-        count = self.setup.config.evaluation.sample_tokens
-        if not count or "continue" not in self.setup.objective.inference or not self.trainer.is_global_zero:
+        setup = self.setup
+        if (
+            not setup.config.evaluation.sample_tokens
+            or not setup.objective.inference
+            or not self.trainer.is_global_zero
+        ):
             return
-        prepared = self.setup.prepared
-        first = prepared.validation.tokens[:SAMPLE_PROMPT_TOKENS].tolist()
-        prompt = prepared.tokenizer.decode(first)
+        request = self._sample_request()
         # Lightning has put the model back on the CPU; and a compiled model would compile anew for every length.
-        model = self.setup.model.to(self.trainer.strategy.root_device)
-        with torch.compiler.set_stance("force_eager"):
-            text = continue_text(
-                model, prepared.tokenizer, prompt, tokens=count, sampling=Sampling(temperature=0.8), seed=0
-            )[0]
-        self.sample = (prompt, text)
-        self.directory.write_sample(prompt + text)
+        device = self.trainer.strategy.root_device
+        model, objective = setup.model.to(device), setup.objective.to(device)
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                isolated = setup.config.data.documents == "isolate"
+                written = answer(model, objective, setup.prepared.tokenizer, request, isolated=isolated).texts[0]
+        except ConfigError as error:  # rows too short for a question: no reason to lose a finished run
+            warnings.warn(f"no sample was written: {error}", stacklevel=2)
+            return
+        self.sample = (request.prefix, written, request.suffix or "")
+        self.directory.write_sample("".join(self.sample))
+
+    def _sample_request(self) -> Request:
+        """Continue the beginning of the held-out text, or write again a stretch of it that is hidden."""
+        setup, prepared = self.setup, self.setup.prepared
+        length, tokens = setup.config.data.sequence_length, setup.config.evaluation.sample_tokens
+        prompt = SAMPLE_PROMPT_TOKENS
+        if setup.objective.attention != "causal":
+            # Prompt and answer are read together, and rows longer than those of training are new to the model.
+            prompt = min(prompt, max(1, length // 4))
+            tokens = max(1, min(tokens, length // 2 - prompt))
+        held_out = prepared.validation.tokens[: 2 * prompt + tokens].tolist()
+        before = prepared.tokenizer.decode(held_out[:prompt])
+        behind = None
+        if "continue" not in setup.objective.inference:
+            behind = prepared.tokenizer.decode(held_out[prompt + tokens :])
+        return Request(before, behind, tokens=tokens, sampling=Sampling(temperature=SAMPLE_TEMPERATURE))
 
     def _summarize(self, state: Any, **values: Any) -> None:
         if self.trainer.is_global_zero:

@@ -214,10 +214,10 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
 
     windows = training_windows(prepared, objective, data)
     clocked = config.budget.minutes is not None
-    batch = _probe(windows, objective, prepared.tokenizer, data, config.seed, clocked)
+    batch, share = _probe(windows, objective, prepared.tokenizer, data, config.seed, clocked)
     cost = StepCost(
         tokens=data.batch_size * data.sequence_length,
-        bytes=max(1.0, prepared.train.bytes_per_token * windows.stride * data.batch_size),
+        bytes=max(1.0, share * prepared.train.bytes_per_token * windows.stride * data.batch_size),
         flops=objective.training_flops(model, batch) * data.batch_size / batch.rows,
     )
     return Setup(
@@ -237,8 +237,8 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
 
 def _probe(
     windows: Windows, objective: Objective, tokenizer: Tokenizer, data: DataConfig, seed: int, clocked: bool
-) -> Batch:
-    """A few rows as this objective makes them, spread over the run: how many targets and bytes a row has."""
+) -> tuple[Batch, float]:
+    """A few rows as this objective makes them, spread over the run, and the part of their text that is read."""
     order = DataOrder(len(windows), windows.stride, data.batch_size, seed)
     make_batch = BatchMaker(objective, data.sequence_length, tokenizer.token_bytes, tokenizer.padding)
     rows = []
@@ -247,4 +247,6 @@ def _probe(
         progress = None if clocked else example / _PROBED_ROWS
         draw = Draw(seed, place.epoch, place.row, (example, _PROBED_ROWS), progress)
         rows.append((windows.row(place.row, place.offset), draw))
-    return make_batch(rows)
+    batch = make_batch(rows)
+    text = sum(int(row.bytes[: windows.stride].sum()) for row, _ in rows)
+    return batch, batch.read_bytes / text if text else 1.0

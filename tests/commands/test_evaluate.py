@@ -144,3 +144,26 @@ def test_a_run_without_checkpoints_is_refused(ntp, run):
     outcome = ntp("evaluate", f"run={run}")
     assert outcome.status == 2
     assert "checkpoint: there is no checkpoint" in outcome.stderr
+
+
+def test_several_draws_give_a_standard_error(ntp, tiny, tmp_path):
+    outcome = ntp("train", *tiny, "objective=masked_diffusion", "run_dir=run")
+    assert outcome.status == 0, outcome.stderr
+    outcome = ntp("evaluate", "run=run", "draws=3")
+    assert outcome.status == 0, outcome.stderr
+    record = last_record(tmp_path / "run")
+    assert record["draws"] == 3
+    assert 0 < record["bits_per_byte_stderr"] < record["bits_per_byte"]
+    assert f"{record['bits_per_byte']:.4f} ± {record['bits_per_byte_stderr']:.4f}" in outcome.stdout
+
+
+def test_one_draw_has_no_error_to_show(ntp, run):
+    outcome = ntp("evaluate", f"run={run}")
+    assert "±" not in outcome.stdout
+    assert not any("stderr" in name for name in last_record(run))
+
+
+def test_no_draws_are_refused(ntp, run):
+    outcome = ntp("evaluate", f"run={run}", "draws=0")
+    assert outcome.status == 2
+    assert "draws: should be greater than 0, not 0" in outcome.stderr

@@ -73,3 +73,24 @@ def test_a_forbidden_target_inside_an_allowed_one_is_refused():
     node = {"_target_": "torch.nn.Linear", "in_features": {"_target_": "os.getpid"}, "out_features": 3}
     with pytest.raises(ConfigError, match=r"x\.in_features\._target_"):
         build(node, "x")
+
+
+class Part:
+    def __init__(self, size: int) -> None:
+        if size < 0:
+            raise ConfigError("thing.size", "is too small; 0 is the least")
+        if size > 9:
+            raise ValueError("too large")
+
+
+class Whole:
+    def __init__(self, parts: dict) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(-1, r"thing\.parts\.a\.size: is too small"), (10, r"thing\.parts\.a: too large")]
+)
+def test_what_an_inner_node_finds_wrong_is_an_error_of_its_own_key(size, message):
+    node = {"_target_": f"{__name__}.Whole", "parts": {"a": {"_target_": f"{__name__}.Part", "size": size}}}
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        build(node, "thing", allow=["tests"])

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from ntp.config.errors import ConfigError
 from ntp.config.schema import CommonConfig, Section, Target
-from ntp.config.types import PositiveInt, Probability
+from ntp.config.types import NonNegativeFloat, PositiveInt, Probability
 from ntp.config.validation import validate
 
 
@@ -22,7 +22,13 @@ class Root(CommonConfig):
 
 
 class Thing:
-    def __init__(self, rate: Probability = 0.5, path: str = "", names: list[str] | None = None) -> None: ...
+    def __init__(
+        self,
+        rate: Probability = 0.5,
+        path: str = "",
+        names: list[str] | None = None,
+        shares: dict[str, NonNegativeFloat | list[Probability]] | None = None,
+    ) -> None: ...
 
 
 class Demanding:
@@ -107,3 +113,9 @@ def test_an_interpolation_to_nowhere_is_one_line():
 
 def test_a_mandatory_value_is_named():
     refused(r"thing\.path: needs a value", thing={"path": "???"})
+
+
+def test_of_several_allowed_types_the_error_is_about_the_one_that_fits_best():
+    refused(r"^thing\.shares\.a: should be greater than or equal to 0, not -1", thing={"shares": {"a": -1}})
+    refused(r"^thing\.shares\.b: should be less than or equal to 1, not 2", thing={"shares": {"a": 1, "b": [0.5, 2]}})
+    refused(r'^thing\.shares: should be a mapping, not "a"', thing={"shares": "a"})

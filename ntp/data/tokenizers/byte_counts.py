@@ -34,8 +34,8 @@ def is_lossless(spec: dict[str, Any]) -> bool:
     Args:
         spec: the tokenizer, as ``tokenizer.json`` holds it.
     """
-    steps = list(_flat(spec["pre_tokenizer"], "pretokenizers"))
-    decoders = list(_flat(spec["decoder"], "decoders"))
+    steps = list(flat_steps(spec["pre_tokenizer"], "pretokenizers"))
+    decoders = list(flat_steps(spec["decoder"], "decoders"))
     if spec["normalizer"] is not None or not steps or not decoders:
         return False
     if steps[-1]["type"] != "ByteLevel" or decoders[-1]["type"] != "ByteLevel":
@@ -49,12 +49,18 @@ def is_lossless(spec: dict[str, Any]) -> bool:
     return _knows_all_bytes(spec["model"], steps)
 
 
-def _flat(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
+def flat_steps(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
+    """The steps of a part of a tokenizer, one after the other.
+
+    Args:
+        node: the part, as ``tokenizer.json`` holds it.
+        inner: under which key its sequences keep their steps.
+    """
     if node is None:
         return
     if node["type"] == "Sequence":
         for one in node[inner]:
-            yield from _flat(one, inner)
+            yield from flat_steps(one, inner)
     else:
         yield node
 
@@ -91,7 +97,7 @@ def byte_table(spec: dict[str, Any], vocabulary: dict[str, int], size: int) -> n
     table = np.zeros(size, dtype=np.int64)
     special = {one["content"]: one["special"] for one in spec["added_tokens"]}
     prefix = spec["model"].get("continuing_subword_prefix") or ""
-    byte_level = any(one["type"] == "ByteLevel" for one in _flat(spec["decoder"], "decoders"))
+    byte_level = any(one["type"] == "ByteLevel" for one in flat_steps(spec["decoder"], "decoders"))
     alphabet = byte_alphabet().keys()
     for token, index in vocabulary.items():
         if token in special:
@@ -124,3 +130,23 @@ def bytes_by_place(text: str, ends: np.ndarray) -> np.ndarray:
         widths = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
         ends = np.concatenate(([0], np.cumsum(widths)))[ends]
     return np.diff(ends, prepend=0)
+
+
+def byte_strings(spec: dict[str, Any], vocabulary: dict[str, int], size: int) -> list[bytes]:
+    """[size], the bytes of text that each id of a tokenizer that `is_lossless` stands for; none for special tokens.
+
+    Args:
+        spec: the tokenizer, as ``tokenizer.json`` holds it.
+        vocabulary: every token and its id.
+        size: one more than the highest id.
+    """
+    strings = [b""] * size
+    special = {one["content"]: one["special"] for one in spec["added_tokens"]}
+    prefix = spec["model"].get("continuing_subword_prefix") or ""
+    alphabet = byte_alphabet()
+    for token, index in vocabulary.items():
+        if token in special:
+            strings[index] = b"" if special[token] else token.encode()
+        else:
+            strings[index] = bytes(alphabet[one] for one in token.removeprefix(prefix) if one in alphabet)
+    return strings

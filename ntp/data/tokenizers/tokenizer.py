@@ -1,5 +1,6 @@
 """A tokenizer that knows how much text each of its tokens stands for."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,8 @@ import numpy as np
 
 from ntp.config.errors import ConfigError
 from ntp.data.special_tokens import END_OF_TEXT, MASK, PADDING
-from ntp.data.tokenizers.byte_counts import byte_table, bytes_by_place, is_lossless
+from ntp.data.tokenizers.byte_counts import byte_strings, byte_table, bytes_by_place, is_lossless
+from ntp.data.tokenizers.words import Words, word_rule
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -84,6 +86,12 @@ class Tokenizer:
         own = {str(self.id_to_token(index)): index for index in sorted(self.special_ids)}
         return own | {ours: own[theirs] for ours, theirs in self.names.items() if theirs in own}
 
+    @functools.cached_property
+    def text_ids(self) -> np.ndarray:
+        """[T] int64, ids that text is made of: all in the vocabulary but the special ones, in order."""
+        vocabulary = self.backend.get_vocab(with_added_tokens=True).values()
+        return np.array(sorted(set(vocabulary) - self.special_ids), dtype=np.int64)
+
     def missing_special_tokens(self, names: Iterable[str]) -> list[str]:
         """Those of the names that are not special tokens of this tokenizer."""
         return [name for name in names if self.token_to_id(name) not in self.special_ids]
@@ -124,6 +132,43 @@ class Tokenizer:
         """
         text: str = self.backend.decode([int(one) for one in ids], skip_special_tokens=skip_special)
         return text
+
+    def word_starts(self, ids: np.ndarray) -> np.ndarray:
+        """Whether each token begins a word: one of those that the pre-tokenizer cuts a text into.
+
+        A special token is a word of its own. A row that begins inside a word begins with the rest of it. A byte-level
+        tokenizer that cuts nothing has the words of GPT-2, and one of characters has one word a character.
+
+        Args:
+            ids: [N] int64, any part of an encoded text, special tokens included.
+
+        Returns:
+            [N] bool.
+
+        Raises:
+            ConfigError: the tokens do not tell.
+        """
+        if self._words is None:
+            problem = "its tokens do not tell where words begin; those of data/tokenizer=bpe or wordpiece do"
+            raise ConfigError("data.tokenizer", problem)
+        return self._words(ids)
+
+    @functools.cached_property
+    def _words(self) -> Words | None:
+        return word_rule(self._spec, self.backend.get_vocab(with_added_tokens=True), self.vocabulary_size)
+
+    @functools.cached_property
+    def token_texts(self) -> list[bytes]:
+        """[vocabulary_size], the UTF-8 bytes of each id: joined, they are the text exactly.
+
+        Characters may be split between tokens. Special tokens have none.
+
+        Raises:
+            ValueError: the tokenizer is not ``lossless``, so that its tokens alone do not tell the text.
+        """
+        if not self.lossless:
+            raise ValueError("the tokens of this tokenizer do not tell the text that they stand for")
+        return byte_strings(self._spec, self.backend.get_vocab(with_added_tokens=True), self.vocabulary_size)
 
     def save(self, directory: Path | str) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``, which transformers' AutoTokenizer reads too."""

@@ -107,6 +107,21 @@ def test_the_table_of_bytes_agrees_with_the_tokens_of_a_lossless_tokenizer(token
         assert tokenizer.token_bytes[list(tokenizer.special_ids)].sum() == 0
 
 
+@settings(deadline=None)
+@given(text=ANY_TEXT)
+def test_the_texts_of_lossless_tokens_put_together_are_the_text(tokenizers: dict[str, Tokenizer], text: str) -> None:
+    for name in LOSSLESS:
+        tokenizer = tokenizers[name]
+        parts = [tokenizer.token_texts[one] for one in tokenizer.encode(text)]
+        assert b"".join(parts) == text.encode()
+        assert [len(one) for one in tokenizer.token_texts] == tokenizer.token_bytes.tolist()
+
+
+def test_tokens_that_do_not_tell_their_text_have_none() -> None:
+    with pytest.raises(ValueError, match="do not tell the text"):
+        _ = Characters().train(["abc"]).token_texts
+
+
 def test_characters_are_in_the_order_of_their_code_points() -> None:
     tokenizer = Characters(sentinels=0).train(["cab é\n"])
     first = len(tokenizer.special_ids)

@@ -1,0 +1,121 @@
+"""Block diffusion language modelling (BD3-LM, Arriola et al. 2025, arXiv 2503.09573)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ntp.config.errors import ConfigError
+from ntp.config.types import PositiveInt, PositiveProbability
+from ntp.data.collate import restart
+from ntp.data.example import IGNORE, Draw, Example, Row
+from ntp.objectives.base import Context
+from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, canvas, hide_by_count, hide_by_rate
+from ntp.objectives.query import Unmask
+
+
+class BlockDiffusion(AbsorbingDiffusion):
+    """Blocks of tokens are predicted from left to right, and the tokens of a block by masked diffusion.
+
+    All blocks of a row are trained in one pass (arXiv 2503.09573, section 3.1). The row holds its tokens twice: a clean
+    copy, and a noisy one in which tokens are hidden. Block b of the clean copy has order 2b + 1 and sees itself and the
+    clean blocks before it. Block b of the noisy copy has order 2b and is private: it sees itself and the clean blocks
+    before b, and nobody else sees it. Both copies have the same positions. Half of a row is text, therefore.
+
+    A block has a time of its own, stratified over the blocks of the row and over the global batch; its hidden tokens
+    count 1/p, and all tokens of the text divide. Validation and evaluation hide k of the n tokens of each block, with
+    k uniform in 1 .. n, and count them n/k.
+
+    The loss bounds the negative log-likelihood of the text from above: by the chain rule over blocks it is the sum of
+    the bounds of masked diffusion for each block given those before it. Two limits: with one block it is masked
+    diffusion; with blocks of one token the bound is the likelihood itself, that of a causal model whose last position
+    reads the mask token, and it is declared exact.
+
+    Blocks are counted from the beginning of each document where documents are isolated, else of the row. The last one
+    of a document may be shorter.
+
+    Args:
+        block_size: tokens of a block.
+        lowest_rate, highest_rate: training draws rates of hiding uniformly in between (the clipped schedules of arXiv
+            2503.09573, section 5.2, which avoid gradients of much variance). Hidden tokens count 1/p all the same, so
+            only with the whole range is the training loss an estimate of the bound; validation and evaluation always
+            use the whole range.
+        subs: give the mask token no probability (arXiv 2406.07524, section 3.2.3).
+
+    Raises:
+        ConfigError: the lowest rate is above the highest.
+    """
+
+    attention = "ordered"
+    inference = frozenset({"continue"})
+
+    def __init__(
+        self,
+        block_size: PositiveInt = 16,
+        lowest_rate: PositiveProbability = LOWEST_RATE,
+        highest_rate: PositiveProbability = 1.0,
+        subs: bool = True,
+    ) -> None:
+        super().__init__(subs)
+        if lowest_rate > highest_rate:
+            problem = f"{lowest_rate} is above objective.highest_rate, {highest_rate}; at most that"
+            raise ConfigError("objective.lowest_rate", problem)
+        self.block_size, self.lowest_rate, self.highest_rate = block_size, lowest_rate, highest_rate
+        if block_size == 1:
+            self.likelihood = "exact"
+
+    def raw_length(self, sequence_length: int) -> int:
+        """Half: a row holds its text twice."""
+        return sequence_length // 2
+
+    def bind(self, context: Context) -> None:
+        """Remember the id of the mask token.
+
+        Raises:
+            ConfigError: a row has no room for two copies.
+        """
+        super().bind(context)
+        if context.sequence_length < 2:
+            raise ConfigError("data.sequence_length", "a row holds its text twice; at least 2")
+
+    def corrupt(self, row: Row, draw: Draw) -> Example:
+        """The clean copy, and behind it the noisy one."""
+        length, positions = len(row), restart(row.segments)
+        block = positions // self.block_size
+        starts = np.flatnonzero((positions % self.block_size == 0) | (positions == 0))
+        sizes = np.diff(np.append(starts, length))
+        if draw.evaluation:
+            hidden, weights = hide_by_count(sizes, draw, draw.rng)
+        else:
+            hidden, weights = hide_by_rate(sizes, draw, draw.rng, self.lowest_rate, self.highest_rate)
+        nothing = np.zeros(length, dtype=np.int64)
+        return Example(
+            tokens=np.concatenate((row.tokens, np.where(hidden, self.mask_id, row.tokens))),
+            targets=np.concatenate((nothing + IGNORE, np.where(hidden, row.tokens, IGNORE))),
+            weights=np.concatenate((nothing, weights)),
+            order=np.concatenate((2 * block + 1, 2 * block)),
+            private=np.arange(2 * length) >= length,
+            segments=np.concatenate((row.segments, row.segments)),
+            positions=np.concatenate((positions, positions)),
+            target_bytes=np.concatenate((nothing, row.bytes)),
+            count=length,
+        )
+
+    def restore(self, example: Example) -> np.ndarray:
+        """The clean copy."""
+        assert example.private is not None
+        return example.tokens[~example.private]
+
+    def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Unmask:
+        """``length`` masks behind the prefix, to be filled block by block.
+
+        Blocks are counted from the beginning of the prefix, as in training; its end may be the beginning of a block.
+        """
+        return canvas(prefix, None, length, self.mask_id, self.block_size, self._read)
+
+    def _read(self, model: Any, tokens_BT: Tensor, known_BT: Tensor) -> Tensor:
+        """A block sees itself and the blocks before it; masks in the blocks behind are not seen."""
+        order_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) // self.block_size
+        hidden_BTD: Tensor = model(tokens_BT, attention="ordered", order=order_T.expand_as(tokens_BT))
+        return hidden_BTD

@@ -1,0 +1,41 @@
+"""Measured numbers under their names, with the kind of each: nothing that is no likelihood is shown as one."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+MARKS = {"exact": "", "bound": "≤ ", "pseudo": "~ ", "none": ""}
+"""What stands before a number of each kind: nothing, not above, only looks like one."""
+
+STANDARD_ERROR = "_stderr"
+"""What follows the name of a mean in that of its standard error."""
+
+_LIKELIHOOD = {"perplexity": "perplexity", "bits_per_token": "bits per token", "bits_per_byte": "bits per byte"}
+_NOT_OF_THE_OBJECTIVE = {"loss", "targets", "bytes", "rows", *_LIKELIHOOD}
+_MANY = 12
+
+
+def results(
+    metrics: Mapping[str, float], likelihood: Literal["exact", "bound", "pseudo", "none"], prefix: str = ""
+) -> list[tuple[str, str]]:
+    """Titles and numbers: the loss, the likelihood where there is one, and what the objective measures besides.
+
+    Of a mixture with many components only their losses are shown; all numbers are in ``metrics.jsonl``.
+
+    Args:
+        metrics: by name, those of interest beginning with ``prefix``.
+        likelihood: of the objective.
+        prefix: such as ``val/``.
+    """
+    own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+    def said(name: str) -> str:
+        error = own.get(name + STANDARD_ERROR)
+        return f"{own[name]:,.4f}" + ("" if error is None else f" ± {error:,.4f}")
+
+    rows = [("loss", said("loss"))] if "loss" in own else []
+    rows += [(title, MARKS[likelihood] + said(name)) for name, title in _LIKELIHOOD.items() if name in own]
+    rows.append(("kind of likelihood", likelihood))
+    further = [name for name in own if name not in _NOT_OF_THE_OBJECTIVE and not name.endswith(STANDARD_ERROR)]
+    if len(further) > _MANY:
+        further = [name for name in further if name.endswith("/loss")]
+    return rows + [(name.replace("_", " "), said(name)) for name in further]
