@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a model under an objective",
     "evaluate": "measure a trained run on its validation text or on any other data",
     "generate": "write text with a trained run",
+    "explain": "show what an objective makes of a real row",
     "check": "validate a configuration and say what would run, without training",
 }
 

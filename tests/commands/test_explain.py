@@ -88,7 +88,7 @@ def test_width_is_obeyed(explain):
         (["progress=1.5"], "progress: should be less than 1, not 1.5"),
         (["length=0"], "length: should be greater than 0, not 0"),
         (["length=100000000"], "data.sequence_length: the training text has .*"),
-        (["lenght=3"], r"lenght: no such key \(did you mean 'length'\?\)"),
+        (["widht=50"], r"widht: no such key \(did you mean 'width'\?\)"),
         (["objective=mlmm"], r"objective: there is no 'mlmm' \(did you mean 'mlm'\?\)"),
         (["objective=mlm", "objective.rate=2"], "objective.rate: should be less than or equal to 1, not 2"),
         (["output=/dev/null/x"], "output: /dev/null/x cannot be written .*"),
