@@ -13,7 +13,7 @@ train: $(VENV)/.installed ## train the default model on the embedded data: CPU, 
 	$(BIN)/ntp train
 
 test: $(VENV)/.installed-dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take long
 	$(BIN)/python -m pytest -m slow

@@ -36,6 +36,10 @@ def run(config: DictConfig) -> None:
     lines.append(
         ("memory", f"about {short(memory.total, 'B')} on each device: {json.dumps(parts)[1:-1]}".replace('"', ""))
     )
+    if typed.check:
+        from ntp.testing.preflight import preflight
+
+        lines.append(preflight(setup))
     console = Console()
     facts(lines, console)
     console.print("nothing was trained; the configuration is good", style="dim")

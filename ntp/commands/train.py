@@ -42,7 +42,11 @@ def run(config: DictConfig) -> float | None:
         raise ConfigError("trainer.devices", "a sweep (-m) takes one device a job; start such jobs one by one")
     seed_everything(typed.seed, workers=True, verbose=False)
     setup = set_up(typed)
-    objective = option_name("objective")
+    lines = plan(setup, objective := option_name("objective"))
+    if typed.check and first:
+        from ntp.testing.preflight import preflight
+
+        lines.append(preflight(setup))
     training = TrainingRun(setup, directory, plain, objective)
     try:
         if first:
@@ -50,7 +54,7 @@ def run(config: DictConfig) -> float | None:
             directory.write_config(plain, overrides())
             directory.write_environment()
             setup.prepared.tokenizer.save(directory.path / "tokenizer")
-        facts([*plan(setup, objective), ("run", str(relative(directory.path)))], console)
+        facts([*lines, ("run", str(relative(directory.path)))], console)
         training.train()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

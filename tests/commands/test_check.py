@@ -70,3 +70,23 @@ def test_an_objective_whose_special_tokens_are_missing_says_how_to_add_them(ntp,
     assert "lacks <|mine|>" in outcome.stderr
     command = outcome.stderr.split('"')[1]
     assert ntp("check", *tiny, *objective, command).status == 0
+
+
+def test_a_tokenizer_without_what_is_reserved_says_how_to_get_it(ntp, tiny, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={one: index for index, one in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_special_tokens(["<|endoftext|>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    pretrained = ("objective=fim", "data/tokenizer=pretrained", f"data.tokenizer.path={tmp_path}")
+    outcome = ntp("check", *tiny, *pretrained, "data.tokenizer.add_special_tokens=false")
+    assert outcome.status == 2
+    assert "lacks <|fim_prefix|>, <|fim_suffix|>, <|fim_middle|>, which the objective needs; " in outcome.stderr
+    assert "data.tokenizer.add_special_tokens=true" in outcome.stderr
+    assert ntp("check", *tiny, *pretrained, "data.tokenizer.add_special_tokens=true").status == 0
+
+    outcome = ntp("check", *tiny, "objective=span_corruption", "data.tokenizer.sentinels=0")
+    assert outcome.status == 2
+    assert "lacks <|sentinel_0|>, which the objective needs; data.tokenizer.sentinels=128" in outcome.stderr
