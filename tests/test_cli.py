@@ -58,6 +58,11 @@ def test_version_is_printed():
     [
         (["trian"], "did you mean 'train'?"),
         (["train", "objective=cusal"], "objective: there is no 'cusal' (did you mean 'causal'?)"),
+        (["train", "-m", "objective=causal,mlmm"], "objective: there is no 'mlmm' (did you mean 'mlm'?)"),
+        (
+            ["train", "-m", "objective=causal,mlm", "data.sequence_lenght=3"],
+            "data.sequence_lenght: no such key (did you mean 'data.sequence_length'?)",
+        ),
         (["train", "model=nanoo"], "model: there is no 'nanoo' (did you mean 'nano'?)"),
         (["train", "data=pyton"], "data: there is no 'pyton' (did you mean 'python'?)"),
         (["train", "sede=3"], "sede: no such key (did you mean 'seed'?)"),

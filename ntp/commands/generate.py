@@ -99,7 +99,11 @@ def _remark(request: Request, done: Answer) -> None:
     if (guesses := done.guesses) is not None:
         rate = f" ({guesses.accepted / guesses.made:.0%})" if guesses.made else ""
         print(
-            f"{guesses.accepted} of {guesses.made} guesses accepted{rate}; "
-            f"the model was asked {guesses.calls} times for {guesses.written} tokens",
+            f"{guesses.accepted} of {guesses.made} guesses accepted{rate}; the model was asked "
+            f"{_counted(guesses.calls, 'time')} for {_counted(guesses.written, 'token')}",
             file=sys.stderr,
         )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

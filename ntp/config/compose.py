@@ -134,11 +134,14 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
                 if one.is_add() and not one.package:
                     return f"{name}: is chosen already; write it without the plus: {name}={one.value()}"
                 options = loader.get_group_options(name)
-                value = str(one.value())
-                if one.value() is not None and value not in options and not one.is_sweep_override():
-                    return f"{place}: there is no '{value}'{suggestion(value, options)}"
+                values = _swept(one)
+                for value in values:
+                    if value not in options:
+                        return f"{place}: there is no '{value}'{suggestion(value, options)}"
                 if one.package and not one.is_add():
                     inner.append(one)
+                elif one.is_sweep_override() and values:
+                    chosen.append(f"{one.get_key_element()}={values[0]}")
                 else:
                     chosen.append(str(one.input_line))
             known = _all_keys(compose(command, overrides=chosen))
@@ -160,6 +163,13 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
     except CONFIG_ERRORS:
         pass
     return first_line
+
+
+def _swept(override: Any) -> list[str]:
+    """The options that an override of a group chooses: several in a sweep, none where it deletes."""
+    if override.is_choice_sweep():
+        return [str(one) for one in override.value().list]
+    return [] if override.value() is None or override.is_sweep_override() else [str(override.value())]
 
 
 def _all_groups(loader: Any, prefix: str = "") -> list[str]:

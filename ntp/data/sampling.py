@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+_OF_ORDER = 2**32 - 3
+
 
 @dataclass(frozen=True)
 class Place:
@@ -53,7 +55,9 @@ class DataOrder:
             example %= self.batch_size
         epoch, index = divmod(example, self.rows)
         if epoch != self._epoch:
-            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
+            # numpy pads short keys with zeros: without a key of its own the order would be drawn like row 0.
+            key = np.random.SeedSequence([self.seed, epoch], spawn_key=(_OF_ORDER,))
+            rng = np.random.Generator(np.random.Philox(key))
             self._offset = 0 if epoch == 0 else int(rng.integers(self.stride))
             self._permutation = rng.permutation(self.rows)
             self._epoch = epoch

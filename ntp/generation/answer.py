@@ -123,9 +123,8 @@ def check(objective: Objective, request: Request) -> None:
     if request.form is not None and request.form not in objective.forms:
         if not objective.forms:
             raise ConfigError("form", "this run's objective is asked in one way only; leave it out")
-        near = suggestion(request.form, objective.forms)
-        known = ", ".join(objective.forms)
-        raise ConfigError("form", f"this run's objective has no form '{request.form}'{near}; it has {known}")
+        known = suggestion(request.form, objective.forms) or f"; it has {', '.join(objective.forms)}"
+        raise ConfigError("form", f"this run's objective has no form '{request.form}'{known}")
 
 
 def _check_query(query: Query, request: Request) -> None:

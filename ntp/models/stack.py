@@ -130,6 +130,8 @@ class Stack(nn.Module):
         """
         if self.crosses and memory is None:
             raise ValueError("blocks that look at a source need its memory")
+        # What a projection made is bfloat16 under autocast; the residual stream is as precise as the weights.
+        hidden_BLD = hidden_BLD.to(self.final_norm.weight.dtype)  # type: ignore[arg-type]
         length, device = hidden_BLD.shape[1], hidden_BLD.device
         past = 0 if cache is None else cache.held
         if positions is None:

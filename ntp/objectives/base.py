@@ -36,7 +36,6 @@ class Context:
         sequence_length: positions of a row.
         tokenizer: of the run.
         width: D, channels of the model's hidden states.
-        seed: the run's seed.
         make_stack: (layers, width) to blocks like the model's own, with fresh weights, for objectives with layers of
             their own; a width of None is the model's. See `ntp.models.base.LanguageModel.make_stack`.
     """
@@ -44,7 +43,6 @@ class Context:
     sequence_length: int
     tokenizer: Tokenizer
     width: int
-    seed: int
     make_stack: Callable[[int, int | None], nn.Module]
 
     @property

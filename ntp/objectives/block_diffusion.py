@@ -11,8 +11,8 @@ from ntp.config.types import PositiveInt, PositiveProbability
 from ntp.data.collate import restart
 from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.objectives.base import Context
-from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, canvas, hide_by_count, hide_by_rate
-from ntp.objectives.query import Unmask
+from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, hide_by_count, hide_by_rate
+from ntp.objectives.query import Unmask, canvas
 
 
 class BlockDiffusion(AbsorbingDiffusion):
@@ -112,7 +112,7 @@ class BlockDiffusion(AbsorbingDiffusion):
 
         Blocks are counted from the beginning of the prefix, as in training; its end may be the beginning of a block.
         """
-        return canvas(prefix, None, length, self.mask_id, self.block_size, self._read)
+        return canvas(prefix, None, length, self.mask_id, block=self.block_size, read=self._read)
 
     def _read(self, model: Any, tokens_BT: Tensor, known_BT: Tensor) -> Tensor:
         """A block sees itself and the blocks before it; masks in the blocks behind are not seen."""

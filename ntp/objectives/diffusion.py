@@ -27,7 +27,6 @@ from torch import Tensor
 from ntp.data.example import Batch, Draw
 from ntp.data.special_tokens import MASK
 from ntp.objectives.base import Context, Likelihood, LossTerms, Objective, Scorer, TargetNll, target_nll
-from ntp.objectives.query import ReadUnknown, Unmask
 
 LOWEST_RATE = 1e-3
 """Below it a hidden token would count more than a thousandfold, and nearly every row would hide nothing."""
@@ -137,19 +136,3 @@ def _spread(size: int) -> np.ndarray:
     index, bits = np.arange(size), max(1, (size - 1).bit_length())
     mirrored = sum(((index >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
     return np.argsort(np.argsort(mirrored))
-
-
-def canvas(
-    prefix: np.ndarray,
-    suffix: np.ndarray | None,
-    length: int,
-    mask: int,
-    block: int | None = None,
-    read: ReadUnknown | None = None,
-) -> Unmask:
-    """A text with ``length`` unknown tokens behind ``prefix``, and before ``suffix`` if there is one."""
-    behind = prefix[:0] if suffix is None else suffix
-    tokens = np.concatenate((prefix, np.full(length, mask, dtype=prefix.dtype), behind))
-    unknown = np.zeros(len(tokens), dtype=bool)
-    unknown[len(prefix) : len(prefix) + length] = True
-    return Unmask(tokens, unknown, mask, block, read)

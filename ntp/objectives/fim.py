@@ -10,7 +10,7 @@ from ntp.config.types import Probability
 from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.data.special_tokens import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 from ntp.data.tokenizers import Tokenizer
-from ntp.objectives.base import Context, Objective
+from ntp.objectives.base import Context, Likelihood, Objective
 from ntp.objectives.cuts import CharacterCuts
 from ntp.objectives.query import Decode
 
@@ -54,7 +54,7 @@ class FillInTheMiddle(Objective):
     """
 
     attention = "causal"
-    likelihood = "bound"
+    likelihood: Likelihood = "bound"
     inference = frozenset({"continue", "infill"})
     forms: tuple[str, ...] = ("psm", "spm")
     lookahead = 1
@@ -69,7 +69,7 @@ class FillInTheMiddle(Objective):
         super().__init__()
         self.rate, self.spm_rate, self.level, self.unit = rate, spm_rate, level, unit
         if rate == 0:
-            self.inference = frozenset({"continue"})
+            self.inference, self.likelihood = frozenset({"continue"}), "exact"
         if spm_rate in (0, 1):
             self.forms = ("spm",) if spm_rate else ("psm",)
         self.tokenizer: Tokenizer | None = None

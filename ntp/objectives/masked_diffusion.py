@@ -7,8 +7,8 @@ import numpy as np
 
 from ntp.config.types import PositiveProbability, Probability
 from ntp.data.example import IGNORE, Draw, Example, Row
-from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, canvas, hide_by_count, hide_by_rate
-from ntp.objectives.query import Unmask
+from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, hide_by_count, hide_by_rate
+from ntp.objectives.query import Unmask, canvas
 
 
 class MaskedDiffusion(AbsorbingDiffusion):

@@ -48,7 +48,8 @@ class Mixture(Objective):
             and behind the last the weight stays as it is, and of two knots at one place the later one holds from there
             on.
         answers: which component `query` asks to ``continue`` and which to ``infill``, unless a form names another. What
-            is not said here goes to the one that weighs most at the end of the run among those that can.
+            is not said here goes to the one that weighs most at the end of the run among those that can; of equal ones
+            to the one that weighs most over the whole run.
 
     Attributes:
         component_names: of the components, in the order of `Example.component`.
@@ -230,7 +231,7 @@ class Mixture(Objective):
     def _shares(self, batch: Batch) -> dict[str, tuple[Tensor, int | Tensor]]:
         """The part of the rows that each component has."""
         rows_C = zip(self.component_names, self._rows(batch), strict=True)
-        return {f"{name}/rows": (torch.tensor(float(len(rows))), batch.rows) for name, rows in rows_C}
+        return {f"{name}/rows": (torch.tensor(len(rows)), batch.rows) for name, rows in rows_C}
 
     def _together(self, batch: Batch, rows: list[int]) -> Batch:
         """The rows of components with the default loss, for the cheapest kernel that obeys the rule for all of them."""
@@ -336,7 +337,13 @@ class Mixture(Objective):
         last_C = self._weights.at(1.0)
         able = [index for index, part in enumerate(self.parts) if inference in part.inference]
         return sorted(
-            able, key=lambda index: (self.component_names[index] != answers.get(inference), -last_C[index], index)
+            able,
+            key=lambda index: (
+                self.component_names[index] != answers.get(inference),
+                -last_C[index],
+                -self.mean_weights[index],
+                index,
+            ),
         )
 
     def _check_answers(self, answers: Mapping[Inference, str]) -> None:

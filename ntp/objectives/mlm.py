@@ -15,7 +15,7 @@ from ntp.config.types import Count, PositiveInt, Probability
 from ntp.data.example import IGNORE, Batch, Draw, Example, Row
 from ntp.data.special_tokens import MASK
 from ntp.objectives.base import Context, Objective, TargetNll
-from ntp.objectives.query import Query, Unmask
+from ntp.objectives.query import Query, canvas
 
 Unit = Literal["token", "whole_word", "span"]
 
@@ -149,11 +149,7 @@ class MaskedLanguageModel(Objective):
 
         Nothing is put behind the suffix. A row of the training text ends anywhere, hardly ever with its document.
         """
-        behind = np.empty(0, dtype=np.int64) if suffix is None else suffix
-        tokens = np.concatenate([prefix, np.full(length, self.mask_id), behind])
-        unknown = np.zeros(len(tokens), dtype=bool)
-        unknown[len(prefix) : len(prefix) + length] = True
-        return Unmask(tokens, unknown, self.mask_id, method="confidence")
+        return canvas(prefix, suffix, length, self.mask_id, method="confidence")
 
 
 def draw_spans(

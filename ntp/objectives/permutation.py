@@ -12,8 +12,7 @@ from ntp.data.collate import restart
 from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.data.special_tokens import MASK
 from ntp.objectives.base import Context, Objective
-from ntp.objectives.diffusion import canvas
-from ntp.objectives.query import Unmask
+from ntp.objectives.query import Unmask, canvas
 
 
 class PermutationLM(Objective):
@@ -115,7 +114,7 @@ class PermutationLM(Objective):
 
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Unmask:
         """Unknown tokens are filled from left to right, one at a time, each from all that are known."""
-        return canvas(prefix, suffix, length, self.mask_id, 1, self._read)
+        return canvas(prefix, suffix, length, self.mask_id, block=1, read=self._read)
 
     def _read(self, model: Any, tokens_BT: Tensor, known_BT: Tensor) -> Tensor:
         """Known tokens are contents of the context; each unknown one is a query that sees them and itself alone."""

@@ -96,4 +96,22 @@ class Unmask:
     method: Unmasking = "ancestral"
 
 
+def canvas(
+    prefix: np.ndarray,
+    suffix: np.ndarray | None,
+    length: int,
+    mask: int,
+    *,
+    block: int | None = None,
+    read: ReadUnknown | None = None,
+    method: Unmasking = "ancestral",
+) -> Unmask:
+    """A text with ``length`` unknown tokens behind ``prefix``, and before ``suffix`` if there is one."""
+    behind = prefix[:0] if suffix is None else suffix
+    tokens = np.concatenate((prefix, np.full(length, mask, dtype=prefix.dtype), behind))
+    unknown = np.zeros(len(tokens), dtype=bool)
+    unknown[len(prefix) : len(prefix) + length] = True
+    return Unmask(tokens, unknown, mask, block, read, method)
+
+
 Query = Decode | Unmask

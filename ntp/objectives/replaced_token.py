@@ -120,7 +120,7 @@ class ReplacedTokenDetection(Objective):
         score_BL = self.detector(hidden_BLD).squeeze(-1).float()
         real_BL = torch.ones_like(replaced_BL) if batch.segments is None else batch.segments >= 0
         loss_BL = F.binary_cross_entropy_with_logits(score_BL, replaced_BL.float(), reduction="none") * real_BL
-        weight_B = (batch.targets != IGNORE).sum(1) / real_BL.sum(1).clamp_min(1)
+        weight_B = (batch.targets != IGNORE).sum(1).float() / real_BL.sum(1).clamp_min(1)
         discriminator_sum = (weight_B * loss_BL.sum(1)).sum()
 
         found_BL = (score_BL > 0) & real_BL

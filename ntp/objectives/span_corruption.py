@@ -203,11 +203,12 @@ class SpanCorruption(Objective):
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Decode:
         """A text in which S0 stands for what is asked; the answer is what the model writes behind S0.
 
-        In training the inputs end in a sentinel, unless they are rolled: one stands behind a suffix, too.
+        In training the inputs end in a sentinel, unless they are rolled: one stands behind a suffix, too. Never do two
+        stand together, so an empty suffix is none.
         """
         gap, behind = self.sentinels[:1], self.sentinels[1:2]
         inputs = [self.mode_ids, prefix, gap]
-        if suffix is not None:
+        if suffix is not None and len(suffix):
             inputs += [suffix] if self.random_roll else [suffix, behind]
         return Decode(
             np.concatenate([*inputs, [self.end]]).astype(np.int64),

@@ -1,6 +1,6 @@
 """Measured numbers under their names, with the kind of each: nothing that is no likelihood is shown as one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 MARKS = {"exact": "", "bound": "≤ ", "pseudo": "~ ", "none": ""}
@@ -35,7 +35,19 @@ def results(
     rows = [("loss", said("loss"))] if "loss" in own else []
     rows += [(title, MARKS[likelihood] + said(name)) for name, title in _LIKELIHOOD.items() if name in own]
     rows.append(("kind of likelihood", likelihood))
-    further = [name for name in own if name not in _NOT_OF_THE_OBJECTIVE and not name.endswith(STANDARD_ERROR)]
+    further = _grouped(name for name in own if name not in _NOT_OF_THE_OBJECTIVE and not name.endswith(STANDARD_ERROR))
     if len(further) > _MANY:
         further = [name for name in further if name.endswith("/loss")]
     return rows + [(name.replace("_", " "), said(name)) for name in further]
+
+
+def _grouped(names: Iterable[str]) -> list[str]:
+    """The names with those of a component together, in whatever order its rows have come."""
+    firsts: dict[tuple[str, ...], int] = {}
+    keys: dict[str, list[int]] = {}
+    for name in names:
+        path = name.split("/")[:-1]
+        groups = [tuple(path[:depth]) for depth in range(1, len(path) + 1)]
+        # Its own numbers stand before those of its parts.
+        keys[name] = [firsts.setdefault(group, len(firsts) + 1) for group in groups] + [0]
+    return sorted(keys, key=keys.__getitem__)

@@ -217,6 +217,8 @@ class PretrainingModule(LightningModule):
         self.count_progress()
         metrics = {f"val/{name}": value for name, value in self._validation.means(self.gather).items()}
         self.validated_step = self.trainer.global_step
+        # Not all rows have all metrics (a component, a precision): numbers of two validations must not stand together.
+        self.latest = {name: value for name, value in self.latest.items() if not name.startswith("val/")}
         self.write(metrics)
         self.log_dict(metrics, logger=False)  # for callbacks of Lightning's, such as EarlyStopping
         self._interval_paused += time.perf_counter() - self._validation_started

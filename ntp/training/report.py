@@ -28,9 +28,9 @@ def report(run: TrainingRun, console: Console) -> None:
         before, written, behind = (escape(part) for part in run.sample)
         where = "between dim texts" if behind else "after a dim prompt"
         console.print(f"\nsample at temperature {SAMPLE_TEMPERATURE}, {where}:\n", style="bold")
-        console.print(f"[dim]{before}[/dim]{written}[dim]{behind}[/dim]\n", highlight=False, soft_wrap=True)
+        console.print(f"[dim]{before}[/dim]{written}[dim]{behind}[/dim]", highlight=False, soft_wrap=True)
     path = relative(run.directory.path)
-    console.print("go on:", style="bold")
+    console.print("\ngo on:", style="bold")
     console.print(f"  ntp evaluate run={path}", highlight=False, soft_wrap=True)
     for way, question in (("continue", "prompt='...'"), ("infill", "prefix='...' suffix='...' tokens=16")):
         if way in run.setup.objective.inference:

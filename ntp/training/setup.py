@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ntp.config.errors import ConfigError
@@ -15,6 +16,7 @@ from ntp.data.example import Batch, Draw
 from ntp.data.prepare import Prepared, prepare
 from ntp.data.rows import micro_batch_size, training_windows
 from ntp.data.sampling import DataOrder
+from ntp.data.special_tokens import reserved_tokens, sentinel
 from ntp.data.tokenizers import Recipe, Tokenizer
 from ntp.data.windows import Windows
 from ntp.models.base import LanguageModel
@@ -24,6 +26,7 @@ from ntp.training.optimizers import OptimizerRecipe
 from ntp.training.schedules import Schedule
 
 _PROBED_ROWS = 16
+_OF_OBJECTIVE = 0
 
 
 @dataclass
@@ -131,22 +134,28 @@ def bind(objective: Objective, tokenizer: Tokenizer, model: LanguageModel, seque
         )
     missing = tokenizer.missing_special_tokens(objective.special_tokens())
     if missing:
-        raise ConfigError(
-            "data.tokenizer",
-            f"lacks {', '.join(missing)}, which the objective needs; "
-            f"add what is missing with "
-            f'"data.tokenizer.extra_special_tokens={missing}"',
-        )
-    torch.manual_seed(seed)
+        advice = _what_adds(missing, tokenizer)
+        raise ConfigError("data.tokenizer", f"lacks {', '.join(missing)}, which the objective needs; {advice}")
+    # Not the numbers of the model again: layers of the objective would begin as copies of the model's weights.
+    own_seed = np.random.SeedSequence(seed, spawn_key=(_OF_OBJECTIVE,)).generate_state(1)
+    torch.manual_seed(int(own_seed[0]))
     objective.bind(
         Context(
             sequence_length=sequence_length,
             tokenizer=tokenizer,
             width=model.width,
-            seed=seed,
             make_stack=model.make_stack,
         )
     )
+
+
+def _what_adds(missing: list[str], tokenizer: Tokenizer) -> str:
+    """What to write for a tokenizer that has the special tokens."""
+    if tokenizer.missing_special_tokens(reserved_tokens(0)):  # a pretrained one, to which nothing may be added
+        return "data.tokenizer.add_special_tokens=true adds all of ntp's"
+    if sentinel(0) in missing:
+        return "data.tokenizer.sentinels=128 reserves 128 of them"
+    return f'add what is missing with "data.tokenizer.extra_special_tokens={missing}"'
 
 
 def count_devices(config: TrainerConfig) -> int:

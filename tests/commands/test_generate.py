@@ -139,6 +139,8 @@ def test_speculation_writes_the_same_text_and_counts_what_it_saves(ntp, tiny, ki
         assert quick.status == 0, quick.stderr
         assert quick.stdout == plain.stdout
         assert "guesses accepted" in quick.stderr
+    once = ntp("generate", "run=run", PROMPT, "tokens=1", "speculate=true")
+    assert once.stderr == "0 of 0 guesses accepted; the model was asked 1 time for 1 token\n"
 
 
 def test_masks_are_filled_as_asked(ntp, tiny):

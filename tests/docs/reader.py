@@ -62,7 +62,8 @@ def run(command: str, arguments: list[str]) -> Outcome | None:
     if trains and command == "train":
         fresh = [f"{one}_again" if one.startswith("run_dir=") and Path(one[8:]).exists() else one for one in arguments]
         # Only some models have these keys; what a command says of its model stays.
-        tiny = [one for one in TINY if not one.startswith("model.") or not any(a.startswith("model=") for a in arguments)]
+        own_model = any(one.startswith("model=") for one in arguments)
+        tiny = [one for one in TINY if not (own_model and one.startswith("model."))]
         return call("train", *fresh, *text, *tiny)
     if command == "check" or "-m" in flags:
         return call("check", *arguments, *text)

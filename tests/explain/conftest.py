@@ -118,7 +118,7 @@ def explained(tokenizer: Tokenizer) -> Callable[..., Explanation]:
         seed: int = 0,
         **options: Any,
     ) -> Explanation:
-        objective.bind(Context(length, tokenizer, width=8, seed=0, make_stack=lambda layers, width: nn.Identity()))
+        objective.bind(Context(length, tokenizer, width=8, make_stack=lambda layers, width: nn.Identity()))
         data = DataConfig.model_construct(sequence_length=length, documents=documents, batch_size=1)
         source = text_source(text, tokenizer, objective, data, seed)
         return explain(objective, tokenizer, source, sequence_length=length, name=name, **options)

@@ -194,7 +194,8 @@ def test_what_an_objective_cannot_do_is_refused_with_what_it_can(inference, suff
     ("objective", "options", "message"),
     [
         (decoding(), {"form": "psm"}, "form: .*in one way only"),
-        (Asked(None, forms=("psm", "spm")), {"form": "spn"}, r"form: .*did you mean 'spm'\?\); it has psm, spm"),
+        (Asked(None, forms=("psm", "spm")), {"form": "spn"}, r"form: .*did you mean 'spm'\?\)$"),
+        (Asked(None, forms=("psm", "spm")), {"form": "x"}, r"form: .*no form 'x' \(choose from: psm, spm\)$"),
         (decoding(), {"method": "confidence"}, "method: .*from left to right"),
         (decoding(), {"steps": 3}, "steps: .*from left to right"),
         (decoding(), {"block": 3}, "block: .*from left to right"),

@@ -24,7 +24,7 @@ def pair(kind="sequential", depth=2, **options):
     torch.manual_seed(5)
     model = Transformer(vocabulary_size=V, width=16, layers=2, heads=2, init_std=0.3, **options).eval()
     objective = MultiTokenPrediction(kind=kind, depth=depth)
-    objective.bind(Context(LENGTH, Bytes().train(), width=16, seed=0, make_stack=model.make_stack))
+    objective.bind(Context(LENGTH, Bytes().train(), width=16, make_stack=model.make_stack))
     return model, objective.eval()
 
 

@@ -178,6 +178,15 @@ def test_activation_checkpointing_repeats_the_same_dropout(tiny: Build, tokens: 
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_a_stack_is_as_precise_behind_a_projection_as_behind_an_embedding(tiny: Build) -> None:
+    own = tiny().make_stack(1, None)
+    hidden_BLD = torch.randn(2, 5, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        made, expected = own(hidden_BLD), own(hidden_BLD.float())
+    assert made.dtype == expected.dtype == torch.float32
+    assert torch.equal(made, expected)
+
+
 def test_dropout_is_off_in_evaluation(tiny: Build, tokens: Tensor) -> None:
     model = tiny(dropout=0.5)
     assert torch.equal(model(tokens), model(tokens))

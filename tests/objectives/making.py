@@ -22,7 +22,7 @@ LETTERS = TOKENIZER.encode("abcdefghijklmnopqrstuvwxyz")
 
 def bound(objective, sequence_length: int = 64):
     """The objective, told about a run."""
-    objective.bind(Context(sequence_length, TOKENIZER, width=16, seed=0, make_stack=lambda layers, width: None))
+    objective.bind(Context(sequence_length, TOKENIZER, width=16, make_stack=lambda layers, width: None))
     return objective
 
 

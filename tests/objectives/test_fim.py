@@ -429,6 +429,11 @@ def test_without_moved_documents_it_cannot_infill():
     assert FillInTheMiddle(rate=0.1).inference == {"continue", "infill"}
 
 
+def test_only_without_moved_documents_its_likelihood_is_exact():
+    assert FillInTheMiddle(rate=0).likelihood == "exact"
+    assert FillInTheMiddle(rate=0.1).likelihood == "bound"
+
+
 @pytest.mark.parametrize("unit", ["character", "token"])
 def test_it_promises_how_much_is_moved(unit):
     objective = fim(0.6, 0.5, unit=unit)

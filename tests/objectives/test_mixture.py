@@ -77,7 +77,7 @@ def made(components, weights=None, length=LENGTH, **arguments):
     mixture = Mixture(components, weights, **arguments)
     model = transformer()
     torch.manual_seed(0)
-    mixture.bind(Context(length, TOKENIZER, 16, seed=0, make_stack=model.make_stack))
+    mixture.bind(Context(length, TOKENIZER, 16, make_stack=model.make_stack))
     return mixture
 
 
@@ -397,6 +397,17 @@ def test_the_loss_does_not_depend_on_micro_batches(sizes):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_rows_are_counted_exactly_where_new_tensors_are_bfloat16():
+    mixture = made({"causal": Causal(), "mlm": MaskedLanguageModel()}, {"causal": 1, "mlm": 0})
+    model, batch = transformer(), batch_of(mixture, range(301))
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        terms = mixture.loss(model, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert float(terms.metrics["causal/rows"][0]) == 301
+
+
 def test_parameters_of_a_component_without_rows_get_zeros_and_not_nothing():
     mixture, model = made({"causal": Causal(), "own": Regression()}, {"causal": 1, "own": 0}), transformer()
     mixture.loss(model, batch_of(mixture, range(4))).sum.backward()
@@ -474,6 +485,13 @@ def test_questions_go_to_the_component_that_weighs_most_at_the_end_among_those_t
     assert mixture.query(nothing, nothing, 5, "b") == ("b", None)
     with pytest.raises(ConfigError, match="'a' is no component that can infill"):
         mixture.query(nothing, nothing, 5, "a")
+
+
+def test_of_components_that_end_alike_the_one_that_was_trained_more_answers():
+    components = {"a": Asked("a", ["continue"]), "never": Asked("never", ["infill"]), "b": Asked("b", ["infill"])}
+    mixture, nothing = Mixture(components, {"a": 1, "never": 0, "b": [[0, 1], [1, 0]]}), np.zeros(1)
+    assert mixture.query(nothing, nothing, 5) == ("b", None)
+    assert mixture.forms == ("b", "never")
 
 
 def test_answers_can_be_assigned_and_forms_reach_further_in():

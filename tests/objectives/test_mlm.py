@@ -27,7 +27,7 @@ UNITS = ("token", "whole_word", "span")
 
 def made(tokenizer: Tokenizer = BYTES, **arguments) -> MaskedLanguageModel:
     objective = MaskedLanguageModel(**arguments)
-    objective.bind(Context(64, tokenizer, width=8, seed=0, make_stack=lambda layers, width: torch.nn.Identity()))
+    objective.bind(Context(64, tokenizer, width=8, make_stack=lambda layers, width: torch.nn.Identity()))
     return objective
 
 

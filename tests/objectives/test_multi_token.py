@@ -30,7 +30,7 @@ def made(model=None, length=L, **options):
     objective = MultiTokenPrediction(**options)
     make_stack = (lambda layers, width: torch.nn.Identity()) if model is None else model.make_stack
     torch.manual_seed(1)
-    objective.bind(Context(length, TOKENIZER, width=16, seed=0, make_stack=make_stack))
+    objective.bind(Context(length, TOKENIZER, width=16, make_stack=make_stack))
     return objective
 
 

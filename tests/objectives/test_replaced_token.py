@@ -28,7 +28,7 @@ def built(length: int = LENGTH, **arguments: Any) -> tuple[Transformer, Replaced
     shape = {"vocabulary_size": BYTES.vocabulary_size, "width": 32, "layers": 2, "heads": 2, "init_std": 0.2}
     model = Transformer(**(shape | arguments.pop("model", {})))
     objective = ReplacedTokenDetection(**({"generator_layers": 2} | arguments))
-    objective.bind(Context(length, BYTES, model.width, seed=0, make_stack=model.make_stack))
+    objective.bind(Context(length, BYTES, model.width, make_stack=model.make_stack))
     return model, objective
 
 
@@ -299,6 +299,18 @@ def test_it_trains_in_bfloat16(isolate):
     assert all(gradient.isfinite().all() for gradient in gradients(terms, model, objective))
 
 
+def test_rows_weigh_what_they_should_where_new_tensors_are_bfloat16():
+    model, objective = built()
+    batch = make_batch(objective, [make_row(BYTES.encode("some letters")), make_row(BYTES.encode("of two rows"))])
+    expected = objective.loss(model, batch).sum
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        loss = objective.loss(model, batch).sum
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_it_learns_to_tell_guesses_from_a_text_that_it_knows():
     model, objective = built(model={"init_std": 0.05})
     batch = make_batch(objective, [make_row(BYTES.encode("the same old text again."))] * 4)
@@ -325,7 +337,7 @@ def test_it_learns_to_tell_guesses_from_a_text_that_it_knows():
 def test_the_generator_is_as_wide_as_asked_for_in_multiples_of_eight(width, fraction, expected):
     model = Transformer(BYTES.vocabulary_size, width=width, layers=1, heads=2)
     objective = ReplacedTokenDetection(generator_fraction=fraction, generator_layers=3)
-    objective.bind(Context(LENGTH, BYTES, width, seed=0, make_stack=model.make_stack))
+    objective.bind(Context(LENGTH, BYTES, width, make_stack=model.make_stack))
     assert objective.generator_input.out_features == expected
     assert len(objective.generator.blocks) == 3
     assert objective.loss(model, make_batch(objective, [random_row(LENGTH)])).sum.isfinite()

@@ -298,6 +298,7 @@ def test_nats_of_removed_tokens_leave_sentinels_and_ends_out(worked):
     ("objective", "suffix", "prompt"),
     [
         (SpanCorruption(), None, [END, 201, S0, END]),
+        (SpanCorruption(), [], [END, 201, S0, END]),
         (SpanCorruption(), [202, 203], [END, 201, S0, 202, 203, S1, END]),
         (SpanCorruption(random_roll=True), [202, 203], [END, 201, S0, 202, 203, END]),
         (SpanCorruption(mode_token=MODES[0]), [202], [REGULAR, END, 201, S0, 202, S1, END]),

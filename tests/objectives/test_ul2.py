@@ -39,7 +39,7 @@ def ul2(node) -> Mixture:
 
 def bound(node, length, tokenizer=TOKENIZER) -> Mixture:
     objective = build(node, "objective", base=Objective)
-    objective.bind(Context(length, tokenizer, 16, seed=0, make_stack=lambda layers, width: None))
+    objective.bind(Context(length, tokenizer, 16, make_stack=lambda layers, width: None))
     return objective
 
 

@@ -40,7 +40,7 @@ class Store:
 
 def bound(objective: Objective, length: int = 64, tokenizer: Tokenizer = BYTES) -> Any:
     """The objective, told about a run."""
-    objective.bind(Context(length, tokenizer, width=16, seed=0, make_stack=lambda layers, width: None))
+    objective.bind(Context(length, tokenizer, width=16, make_stack=lambda layers, width: None))
     return objective
 
 

@@ -184,6 +184,18 @@ def test_the_final_validation_is_of_all_that_is_held_out(ntp, tiny, tmp_path):
     assert record["loss"] == pytest.approx(read_summary(tmp_path / "run")["val/loss"], rel=1e-6)
 
 
+def test_numbers_of_two_validations_never_stand_together(ntp, tiny, tmp_path):
+    options = ("objective=mixture", "evaluation.rows=8", "evaluation.final_rows=1", "run_dir=run")
+    outcome = ntp("train", *tiny, *options)
+    assert outcome.status == 0, outcome.stderr
+    first, *_, last = (line for line in read_metrics(tmp_path / "run") if "val/loss" in line)
+    assert {"val/causal/loss", "val/mlm/loss"} <= first.keys()
+    summary = read_summary(tmp_path / "run")
+    shown = {name for name in summary if name.startswith("val/")}
+    assert shown == {name for name in last if name.startswith("val/")}
+    assert len(shown & {"val/causal/loss", "val/mlm/loss"}) == 1  # a single row is of one of them
+
+
 def test_a_sweep_runs_every_combination(ntp, tiny, tmp_path):
     assert ntp("train", "-m", *tiny, "budget.steps=1", "seed=0,1", "model.width=16,32").status == 0
     assert len(list((tmp_path / "outputs/sweeps").glob("*/*/summary.json"))) == 4

@@ -44,7 +44,7 @@ class Tokenizer:
         backend.no_padding()
         backend.encode_special_tokens = True
         self.backend = backend
-        self.names = dict(names or {})
+        self.names = {ours: theirs for ours, theirs in (names or {}).items() if ours != theirs}
         spec = json.loads(backend.to_str())
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values()) + 1

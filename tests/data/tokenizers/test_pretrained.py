@@ -59,6 +59,15 @@ def test_a_file_alone_needs_to_be_told_its_names(folder: Path) -> None:
     assert tokenizer.end_of_text == 256
 
 
+def test_a_name_that_is_ntps_own_may_be_told_too(tmp_path: Path) -> None:
+    ours = BytePair(500).train(TEXTS)
+    ours.save(tmp_path / "ours")
+    named = Pretrained(str(tmp_path / "ours"), end_of_text="<|endoftext|>", mask="<|mask|>").train()
+    assert named.digest() == ours.digest()
+    named.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").digest() == named.digest()
+
+
 def test_a_name_that_it_does_not_have_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.tokenizer\.mask: .* has no token '<mask>'"):
         Pretrained(str(folder), mask="<mask>").train()
