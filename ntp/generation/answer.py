@@ -120,6 +120,8 @@ def check(objective: Objective, request: Request) -> None:
     if wanted not in objective.inference:
         key = "prompt" if wanted == "continue" else "suffix"
         raise ConfigError(key, f"this run's objective cannot {wanted} a text; it can {can}")
+    if request.form is not None and wanted == "continue":
+        raise ConfigError("form", "is a way to ask for what stands between two texts; leave it out to continue one")
     if request.form is not None and request.form not in objective.forms:
         if not objective.forms:
             raise ConfigError("form", "this run's objective is asked in one way only; leave it out")

@@ -231,7 +231,7 @@ class Mixture(Objective):
     def _shares(self, batch: Batch) -> dict[str, tuple[Tensor, int | Tensor]]:
         """The part of the rows that each component has."""
         rows_C = zip(self.component_names, self._rows(batch), strict=True)
-        return {f"{name}/rows": (torch.tensor(len(rows)), batch.rows) for name, rows in rows_C}
+        return {f"{name}/row_share": (torch.tensor(len(rows)), batch.rows) for name, rows in rows_C}
 
     def _together(self, batch: Batch, rows: list[int]) -> Batch:
         """The rows of components with the default loss, for the cheapest kernel that obeys the rule for all of them."""

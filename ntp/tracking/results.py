@@ -30,12 +30,15 @@ def results(
 
     def said(name: str) -> str:
         error = own.get(name + STANDARD_ERROR)
-        return f"{own[name]:,.4f}" + ("" if error is None else f" ± {error:,.4f}")
+        digits = 2 if name == "perplexity" else 4
+        return f"{own[name]:,.{digits}f}" + ("" if error is None else f" ± {error:,.{digits}f}")
 
     rows = [("loss", said("loss"))] if "loss" in own else []
     rows += [(title, MARKS[likelihood] + said(name)) for name, title in _LIKELIHOOD.items() if name in own]
     rows.append(("kind of likelihood", likelihood))
-    further = _grouped(name for name in own if name not in _NOT_OF_THE_OBJECTIVE and not name.endswith(STANDARD_ERROR))
+    # The likelihood of a component may be of another kind than the whole's, and is not shown under its mark.
+    hidden = (STANDARD_ERROR, *(f"/{name}" for name in _LIKELIHOOD))
+    further = _grouped(name for name in own if name not in _NOT_OF_THE_OBJECTIVE and not name.endswith(hidden))
     if len(further) > _MANY:
         further = [name for name in further if name.endswith("/loss")]
     return rows + [(name.replace("_", " "), said(name)) for name in further]

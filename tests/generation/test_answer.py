@@ -193,9 +193,14 @@ def test_what_an_objective_cannot_do_is_refused_with_what_it_can(inference, suff
 @pytest.mark.parametrize(
     ("objective", "options", "message"),
     [
-        (decoding(), {"form": "psm"}, "form: .*in one way only"),
-        (Asked(None, forms=("psm", "spm")), {"form": "spn"}, r"form: .*did you mean 'spm'\?\)$"),
-        (Asked(None, forms=("psm", "spm")), {"form": "x"}, r"form: .*no form 'x' \(choose from: psm, spm\)$"),
+        (decoding(), {"form": "psm"}, "form: .*leave it out to continue"),
+        (decoding(), {"form": "psm", "suffix": "b"}, "form: .*in one way only"),
+        (Asked(None, forms=("psm", "spm")), {"form": "spn", "suffix": "b"}, r"form: .*did you mean 'spm'\?\)$"),
+        (
+            Asked(None, forms=("psm", "spm")),
+            {"form": "x", "suffix": "b"},
+            r"form: .*no form 'x' \(choose from: psm, spm\)$",
+        ),
         (decoding(), {"method": "confidence"}, "method: .*from left to right"),
         (decoding(), {"steps": 3}, "steps: .*from left to right"),
         (decoding(), {"block": 3}, "block: .*from left to right"),

@@ -360,8 +360,8 @@ def test_losses_and_gradients_are_those_of_the_components_alone_on_their_rows(is
         expected = (alone.sum if alone.nats is None else alone.nats).detach() / math.log(2)
         assert nbytes == alone.bytes
         torch.testing.assert_close(nats, expected, rtol=1e-4, atol=1e-4)
-        assert int(ours.metrics[f"{name}/rows"][0]) == len(numbers)
-        assert ours.metrics[f"{name}/rows"][1] == len(rows)
+        assert int(ours.metrics[f"{name}/row_share"][0]) == len(numbers)
+        assert ours.metrics[f"{name}/row_share"][1] == len(rows)
         for key, (value, number) in alone.metrics.items():
             theirs = ours.metrics[f"{name}/{key}"]
             torch.testing.assert_close(theirs[0], value, rtol=1e-4, atol=1e-4, check_dtype=False)
@@ -405,7 +405,7 @@ def test_rows_are_counted_exactly_where_new_tensors_are_bfloat16():
         terms = mixture.loss(model, batch)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert float(terms.metrics["causal/rows"][0]) == 301
+    assert float(terms.metrics["causal/row_share"][0]) == 301
 
 
 def test_parameters_of_a_component_without_rows_get_zeros_and_not_nothing():
@@ -573,9 +573,15 @@ def test_a_run_of_the_default_mixture_reports_by_component(ntp, tiny, tmp_path):
     assert outcome.status == 0, outcome.stderr
     summary = read_summary(tmp_path / "run")
     assert summary["likelihood"] == "pseudo"
-    for name in ("val/causal/loss", "val/causal/bits_per_byte", "val/mlm/loss", "val/mlm/rows", "train/causal/rows"):
+    for name in (
+        "val/causal/loss",
+        "val/causal/bits_per_byte",
+        "val/mlm/loss",
+        "val/mlm/row_share",
+        "train/causal/row_share",
+    ):
         assert math.isfinite(summary[name])
-    assert summary["val/causal/rows"] + summary["val/mlm/rows"] == pytest.approx(1)
+    assert summary["val/causal/row_share"] + summary["val/mlm/row_share"] == pytest.approx(1)
 
 
 def test_a_switch_trains_one_objective_and_then_the_other(ntp, tiny, tmp_path):
@@ -583,7 +589,7 @@ def test_a_switch_trains_one_objective_and_then_the_other(ntp, tiny, tmp_path):
     outcome = ntp("train", *tiny, "objective=mixture", weights, "run_dir=run")
     assert outcome.status == 0, outcome.stderr
     lines = [line for line in read_metrics(tmp_path / "run") if "train/loss" in line]
-    assert [line["train/mlm/rows"] for line in lines] == [0, 0, 1, 1]
+    assert [line["train/mlm/row_share"] for line in lines] == [0, 0, 1, 1]
     assert "train/mlm/loss" not in lines[1]
     assert "train/causal/loss" not in lines[2]
 
