@@ -65,6 +65,17 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides of a text of many documents of uneven length, to be added to those of `tiny`.
+
+    Where they are isolated every micro-batch has another number of targets, and a mean of means would differ.
+    """
+    path = tmp_path_factory.mktemp("packed") / "code.txt"
+    path.write_text("\n\n".join(f"x{number} = {'+'.join('1' * (1 + number * 7 % 13))}" for number in range(900)))
+    return (f"data.path={path}", "data.document=paragraph", "data.validation=hash")
+
+
+@pytest.fixture(scope="session")
 def tiny(text_file: Path) -> tuple[str, ...]:
     """Overrides of a run of four steps that takes a second."""
     return ("data=files", f"data.path={text_file}", "data/tokenizer=char", *TINY)

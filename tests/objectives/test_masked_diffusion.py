@@ -104,7 +104,7 @@ def test_a_model_that_knows_nothing_loses_the_logarithm_of_its_choices(subs, cho
     model.token_embedding.weight.data.zero_()
     made_batch = batch(objective, [objective.corrupt(letters(24), draw(row, evaluation=True)) for row in range(5)])
     terms = objective.loss(model, made_batch)
-    assert float(terms.sum) / terms.count == pytest.approx(math.log(choices), rel=1e-5)
+    assert terms.sum.item() / terms.count == pytest.approx(math.log(choices), rel=1e-5)
 
 
 def test_without_the_mask_token_the_others_share_all_probability():

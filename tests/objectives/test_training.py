@@ -9,8 +9,6 @@ import pytest
 from tests.conftest import read_metrics, read_summary, spawn
 
 OBJECTIVES = sorted(path.stem for path in (Path(ntp.conf.__path__[0]) / "objective").glob("*.yaml"))
-PACKED = ("data.document=paragraph", "data.validation=hash")
-ISOLATED = (*PACKED, "data.documents=isolate")
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
@@ -22,11 +20,14 @@ def shape(objective: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(
     "options",
-    [(*PACKED, "data.documents=concatenate", "trainer.precision=bf16-mixed"), (*ISOLATED, "trainer.precision=32-true")],
+    [
+        ("data.documents=concatenate", "trainer.precision=bf16-mixed"),
+        ("data.documents=isolate", "trainer.precision=32-true"),
+    ],
     ids=["concatenated-bfloat16", "isolated-float32"],
 )
-def test_every_objective_trains_on_packed_rows(ntp, tiny, tmp_path, objective, options):
-    outcome = ntp("train", *tiny, *shape(objective), *options, "run_dir=run")
+def test_every_objective_trains_on_packed_rows(ntp, tiny, packed, tmp_path, objective, options):
+    outcome = ntp("train", *tiny, *packed, *shape(objective), *options, "run_dir=run")
     assert outcome.status == 0, outcome.stderr
     summary = read_summary(tmp_path / "run")
     assert summary["state"] == "finished"
@@ -39,8 +40,8 @@ def test_every_objective_trains_on_packed_rows(ntp, tiny, tmp_path, objective, o
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(ntp, tiny, tmp_path, objective):
-    options = (*tiny, *shape(objective), *ISOLATED, "trainer.progress_bar=false")
+def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(ntp, tiny, packed, tmp_path, objective):
+    options = (*tiny, *packed, *shape(objective), "data.documents=isolate", "trainer.progress_bar=false")
     assert ntp("train", *options, "data.micro_batch_size=1", "run_dir=one").status == 0
     outcome = spawn("train", *options, *DDP, "data.micro_batch_size=1", "run_dir=two", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr

@@ -7,9 +7,8 @@ from tests.conftest import read_metrics, read_summary, spawn
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress_bar=false")
 
 
-def test_a_run_on_two_processes_equals_a_run_on_one(ntp, tiny, tmp_path):
-    # Many documents in each row: every micro-batch has another number of targets, and a mean of means would differ.
-    options = ("data.documents=isolate", "data.document=paragraph", "data.validation=hash")
+def test_a_run_on_two_processes_equals_a_run_on_one(ntp, tiny, packed, tmp_path):
+    options = (*packed, "data.documents=isolate")
     assert ntp("train", *tiny, *options, "run_dir=one").status == 0
     outcome = spawn("train", *tiny, *DDP, *options, "run_dir=two", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr

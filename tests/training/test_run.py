@@ -128,13 +128,10 @@ def test_workers_change_nothing(ntp, tiny):
     assert first == run_losses(ntp, tiny, "two", "data.workers=2")
 
 
-# Many documents in each row, so that every micro-batch has another number of targets: a mean of means would differ.
-PACKED = ("data.documents=isolate", "data.document=paragraph", "data.validation=hash")
-
-
-def test_accumulation_changes_nothing_but_rounding(ntp, tiny, tmp_path):
-    whole = run_losses(ntp, tiny, "whole", *PACKED)
-    parts = run_losses(ntp, tiny, "parts", *PACKED, "data.micro_batch_size=1")
+def test_accumulation_changes_nothing_but_rounding(ntp, tiny, packed, tmp_path):
+    isolated = (*packed, "data.documents=isolate")
+    whole = run_losses(ntp, tiny, "whole", *isolated)
+    parts = run_losses(ntp, tiny, "parts", *isolated, "data.micro_batch_size=1")
     assert parts == pytest.approx(whole, rel=1e-6)
     targets = [line["progress/targets"] for line in read_metrics(tmp_path / "whole") if "train/loss" in line]
     steps = [after - before for before, after in zip([0, *targets], targets, strict=False)]
@@ -170,8 +167,8 @@ def test_one_batch_is_learned_by_heart(ntp, tiny):
 
 @pytest.mark.parametrize("documents", ["concatenate", "isolate"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_bfloat16_trains(ntp, tiny, documents, precision):
-    options = (f"trainer.precision={precision}", f"data.documents={documents}", "budget.steps=12", *PACKED[1:])
+def test_bfloat16_trains(ntp, tiny, packed, documents, precision):
+    options = (f"trainer.precision={precision}", f"data.documents={documents}", "budget.steps=12", *packed)
     result = run_losses(ntp, tiny, "bf16", *options, "optimizer.learning_rate=1e-2", "schedule=constant")
     assert result[-1] < result[0] - 0.5
 
