@@ -165,3 +165,10 @@ def test_shell_completion_offers_commands_keys_and_options(tmp_path):
     assert complete("ntp train objective=cau") == ["objective=causal"]
     assert "data.sequence_length=" in complete("ntp train data.seq")
     assert "temperature=" in complete("ntp generate temp")
+
+
+@pytest.mark.parametrize("command", ["train", "explain"])
+def test_a_group_without_an_option_is_refused_in_one_line(ntp, command):
+    outcome = ntp(command, "objective=null")
+    assert outcome.status == 2
+    assert outcome.stderr == f"ntp {command}: objective: is a group, and needs one of its options; --help lists them\n"

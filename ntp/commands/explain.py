@@ -27,8 +27,13 @@ def run(config: DictConfig) -> Explanation:
     typed = validate(config, ExplainConfig)
     if typed.print_config:
         print_config(resolve(config))
-    objective, prepared = _bound(typed)
-    source = _source(typed, objective, prepared)
+    try:
+        objective, prepared = _bound(typed)
+        source = _source(typed, objective, prepared)
+    except ConfigError as error:
+        if error.key != "data.sequence_length":
+            raise
+        raise ConfigError("length", error.problem) from error  # what this command calls it
     if typed.row >= source.rows:
         raise ConfigError("row", f"there are {source.rows} rows; the last is {source.rows - 1}")
     explanation = explain(

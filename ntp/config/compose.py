@@ -109,6 +109,12 @@ def _run(command: str, arguments: list[str]) -> None:
             raise
         # The one thing that Hydra itself does on disk is to make the run directory.
         raise ConfigError("run_dir", f"{error.filename} can't be made ({error.strerror})") from error
+    except ValueError as error:
+        # What the command raises is kept above; of its own, Hydra says this of a group without an option.
+        empty = next((one.split("=")[0] for one in arguments if re.fullmatch(r"[\w/]+=(null)?", one)), None)
+        if empty is None:
+            raise
+        raise ConfigError(empty, "is a group, and needs one of its options; --help lists them") from error
     finally:
         sys.argv = argv
     if failures:
