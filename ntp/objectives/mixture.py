@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ntp.config.errors import ConfigError
-from ntp.config.nearest import suggestion
 from ntp.data.collate import restart
 from ntp.data.example import Attention, Batch, Draw, Example, Row
 from ntp.objectives.base import Context, Inference, Likelihood, LossTerms, Objective, Scorer, TargetNll, target_nll
 from ntp.objectives.query import Query
+from ntp.objectives.respondents import Respondents
 from ntp.objectives.weights import Weight, Weights
 
 Extra = TypeVar("Extra")
@@ -75,9 +75,11 @@ class Mixture(Objective):
         self.inference = frozenset().union(*(part.inference for part in parts))
         self.lookahead = max(part.lookahead for part in parts)
         self.shows_some_targets = any(part.shows_some_targets for part in parts)
-        self._check_answers(answers or {})
-        self._answers = {inference: self._able(inference, answers or {}) for inference in sorted(self.inference)}
-        self.forms = self._forms()
+        last_C = self._weights.at(1.0)
+        heaviest = sorted(range(len(parts)), key=lambda index: (-last_C[index], -self.mean_weights[index], index))
+        preferred = [self.component_names[index] for index in heaviest]
+        self._respondents = Respondents(components, preferred, answers or {})
+        self.forms = self._respondents.forms
         self._shares_forward = [_has_default_loss(part) for part in parts]
         together = {part.attention for part, shares in zip(parts, self._shares_forward, strict=True) if shares}
         self._shared_attention: Attention | None = _cover(together) if together else None
@@ -320,53 +322,7 @@ class Mixture(Objective):
         Raises:
             ConfigError: no such component can do it.
         """
-        inference: Inference = "continue" if suffix is None else "infill"
-        able = self._answers[inference]
-        if form is None:
-            return self.parts[able[0]].query(prefix, suffix, length)
-        name, _, own = form.partition("/")
-        if name in self.component_names and (index := self.component_names.index(name)) in able:
-            return self.parts[index].query(prefix, suffix, length, own or None)
-        if len(able) == 1 and form in self.parts[able[0]].forms:
-            return self.parts[able[0]].query(prefix, suffix, length, form)
-        choices = [self.component_names[index] for index in able]
-        raise ConfigError("form", f"'{form}' is no component that can {inference}{suggestion(form, choices)}")
-
-    def _able(self, inference: Inference, answers: Mapping[Inference, str]) -> list[int]:
-        """The components that can do something, the preferred one first."""
-        last_C = self._weights.at(1.0)
-        able = [index for index, part in enumerate(self.parts) if inference in part.inference]
-        return sorted(
-            able,
-            key=lambda index: (
-                self.component_names[index] != answers.get(inference),
-                -last_C[index],
-                -self.mean_weights[index],
-                index,
-            ),
-        )
-
-    def _check_answers(self, answers: Mapping[Inference, str]) -> None:
-        for inference, name in answers.items():
-            able = [
-                one for one, part in zip(self.component_names, self.parts, strict=True) if inference in part.inference
-            ]
-            if name not in able:
-                can = f"cannot {inference}" if name in self.component_names else "is no component"
-                raise ConfigError(f"objective.answers.{inference}", f"'{name}' {can}{suggestion(name, able)}")
-
-    def _forms(self) -> tuple[str, ...]:
-        able = self._answers.get("infill", [])
-        if len(able) == 1:
-            return self.parts[able[0]].forms
-        return tuple(
-            form
-            for index in able
-            for form in (
-                self.component_names[index],
-                *(f"{self.component_names[index]}/{own}" for own in self.parts[index].forms),
-            )
-        )
+        return self._respondents.query(prefix, suffix, length, form)
 
 
 def _check_components(components: Mapping[str, object]) -> None:

@@ -18,7 +18,15 @@ ENDLESS = ("budget.steps=1000000", "evaluation.every_steps=20")
 
 def start(tiny, run_dir: Path, *overrides: str) -> "subprocess.Popen[str]":
     arguments = [sys.executable, "-m", "ntp", "train", *tiny, *ENDLESS, f"run_dir={run_dir}", *overrides]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=run_dir.parent)
+    return subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=run_dir.parent,
+        # Tests that run in the background of a shell would hand down that they ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]", seconds: float = 90) -> None:
