@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the program's name; those of the process when absent.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 what was asked for is wrong, 130 interrupted.
+        The exit status: 0 done, 1 failed, 2 what was asked for is wrong, 130 interrupted, 143 stopped
+        by a signal or a time limit, with a checkpoint to go on from.
     """
     try:
         status = dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -77,7 +78,7 @@ def dispatch(arguments: list[str]) -> int:
 def run(command: str, arguments: list[str]) -> int:
     """Compose the command's configuration with Hydra and run it, with every user error as one line."""
     from ntp.config.compose import CONFIG_ERRORS, explain, hydra_main
-    from ntp.config.errors import ConfigError
+    from ntp.config.errors import ConfigError, RunFailed, RunStopped
 
     try:
         hydra_main(command, arguments)
@@ -87,6 +88,12 @@ def run(command: str, arguments: list[str]) -> int:
     except CONFIG_ERRORS as error:
         print(f"ntp {command}: {explain(error, command, arguments)}", file=sys.stderr)
         return WRONG_REQUEST
+    except RunFailed as error:
+        print(f"ntp {command}: {error}", file=sys.stderr)
+        return FAILED
+    except RunStopped as stop:
+        print(f"ntp {command}: {stop}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print(f"ntp {command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -60,6 +60,8 @@ class TrainerConfig(Section):
     progress_bar: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     peak_teraflops: PositiveFloat | None
+    time_limit_minutes: PositiveFloat | None
+    collective_timeout_minutes: PositiveFloat
 
 
 BUDGET_UNITS = ("steps", "tokens", "bytes", "flops", "minutes")
@@ -92,6 +94,29 @@ class EvaluationConfig(Section):
     sample_tokens: Count
 
 
+class TrialConfig(Section):
+    """One trial of a search, as the job that computes it knows it."""
+
+    study: str
+    storage: str
+    number: Count
+
+
+class SweepConfig(Section):
+    """How the jobs of a sweep are run. See ``conf/sweep/default.yaml``."""
+
+    name: str | None
+    jobs: PositiveInt
+    threads: PositiveInt | None
+    gpus: Count | None
+    time_limit_minutes: PositiveFloat | None
+    grace_seconds: PositiveFloat
+    retry: bool
+    metric: str
+    dry_run: bool
+    trial: TrialConfig | None
+
+
 class CommonConfig(Section):
     """What every command shares."""
 
@@ -103,7 +128,9 @@ class TrainConfig(CommonConfig):
     """``conf/train.yaml`` and ``conf/check.yaml``."""
 
     seed: Seed
+    output_root: str
     run_dir: str
+    resume: str | None
     tags: list[str]
     check: bool = False
     model: Target
@@ -116,6 +143,7 @@ class TrainConfig(CommonConfig):
     evaluation: EvaluationConfig
     logger: dict[str, Target]
     callbacks: dict[str, Target]
+    sweep: SweepConfig
 
 
 class EvaluateConfig(CommonConfig):

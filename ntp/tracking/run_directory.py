@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from filelock import FileLock, Timeout
 
 from ntp.config.errors import ConfigError
 
-State = Literal["running", "finished", "stopped", "failed"]
+State = Literal["running", "finished", "stopped", "pruned", "failed"]
+SUMMARY, LOCK = "summary.json", ".lock"
 _PACKAGES = (
     "ntp",
     "torch",
@@ -39,6 +41,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.summary: dict[str, Any] = {}
+        self._lock: FileLock | None = None  # the system lets it go when the process dies, however it dies
 
     def check_free(self) -> None:
         """Say early that the directory is taken, before anything expensive starts.
@@ -46,8 +49,10 @@ class RunDirectory:
         Raises:
             ConfigError: it holds another run.
         """
-        if (self.path / "summary.json").exists() or (self.path / "checkpoints").exists():
-            raise ConfigError("run_dir", f"{self.path} already holds a run; give another directory")
+        if (self.path / SUMMARY).exists() or (self.path / "checkpoints").exists():
+            raise ConfigError(
+                "run_dir", f"{self.path} already holds a run; give another directory, or resume={self.path} to go on"
+            )
 
     def claim(self) -> None:
         """Make the directory this run's own; of several processes that try, one succeeds.
@@ -57,12 +62,40 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / "summary.json", "x") as file:
+            with open(self.path / SUMMARY, "x") as file:
                 json.dump({"state": "running"}, file)
         except FileExistsError:
-            raise ConfigError("run_dir", f"{self.path} already holds a run; give another directory") from None
+            self.check_free()
         except OSError as error:
             raise ConfigError("run_dir", f"{self.path} can't be written ({error.strerror})") from None
+        self._hold()
+
+    def reclaim(self) -> None:
+        """Make the directory of an interrupted run this process's own, and go on with its summary.
+
+        Raises:
+            ConfigError: another process is training this run, or the directory can't be written.
+        """
+        self._hold()
+        self.summary = read_summary(self.path)
+
+    def release(self) -> None:
+        """Let others resume this run."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _hold(self) -> None:
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise ConfigError("run_dir", f"another process is training in {self.path} just now") from None
+        except OSError as error:
+            raise ConfigError("run_dir", f"{self.path} can't be written ({error.strerror})") from None
+        except NotImplementedError:  # a file system without locks
+            return
+        self._lock = lock
 
     def write_config(self, config: dict[str, Any], overrides: list[str]) -> None:
         """Keep what was asked for: the resolved config, and the overrides that led to it."""
@@ -87,7 +120,7 @@ class RunDirectory:
     def update_summary(self, state: State, **values: Any) -> None:
         """Write ``summary.json`` anew: its state, and whatever is known by now."""
         self.summary |= {"state": state} | values
-        self._write("summary.json", json.dumps(json_safe(self.summary), indent=2) + "\n")
+        self._write(SUMMARY, json.dumps(json_safe(self.summary), indent=2) + "\n")
 
     def write_sample(self, text: str) -> None:
         """Keep the sample text."""
@@ -97,6 +130,30 @@ class RunDirectory:
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
         os.replace(temporary, self.path / name)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """A run's ``summary.json``; empty where there is none, or none that can be read."""
+    try:
+        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def is_alive(path: Path) -> bool:
+    """Whether some process is training in this directory just now: the states in files outlive a killed one."""
+    if not (path / LOCK).exists():
+        return False
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+    lock.release()
+    return False
 
 
 def json_safe(value: Any) -> Any:

@@ -1,0 +1,47 @@
+"""Which configurations describe the same run."""
+
+import hashlib
+import json
+from typing import Any
+
+_NOT_OF_THE_RUN = (
+    "run_dir",
+    "output_root",
+    "tags",
+    "resume",
+    "sweep",
+    "check",
+    "print_config",
+    "logger",
+    "callbacks.checkpoint",
+    "data.cache_dir",
+    "data.workers",
+    "trainer.progress_bar",
+    "trainer.profiler",
+    "trainer.peak_teraflops",
+    "trainer.time_limit_minutes",
+    "trainer.collective_timeout_minutes",
+)
+"""Paths, logging, and how the work is watched and kept: no number of the run depends on them."""
+
+
+def identity(config: dict[str, Any]) -> str:
+    """A hash of everything in a resolved config that the run's numbers depend on.
+
+    Two jobs with the same identity are the same job: a sweep that is run again does not train it twice.
+
+    Args:
+        config: resolved, as plain containers.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    plain = json.loads(json.dumps(config))
+    for key in _NOT_OF_THE_RUN:
+        *path, last = key.split(".")
+        node = plain
+        for name in path:
+            node = node.get(name) or {}
+        node.pop(last, None)
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
