@@ -1,6 +1,7 @@
 """What Hydra knows of the composition beside the config itself."""
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 
@@ -17,3 +18,15 @@ def overrides() -> list[str]:
 def is_sweep() -> bool:
     """Whether this is one job of several (``-m``)."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def overridden_keys() -> list[str]:
+    """The keys of the configuration that the command line sets or deletes; a group's key is that of its node."""
+    parsed = OverridesParser.create().parse_overrides(overrides())
+    return [str(one.package or one.key_or_group.replace("/", ".")) for one in parsed]
+
+
+def is_run_dir_given() -> bool:
+    """Whether the command line says where the run writes."""
+    given = HydraConfig.get().overrides
+    return any(str(one).startswith(("run_dir=", "hydra.run.dir=")) for one in [*given.task, *given.hydra])

@@ -1,13 +1,15 @@
 """``ntp train``: train a model under an objective."""
 
+import contextlib
 import errno
+import os
 
 from lightning import seed_everything
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from ntp.commands.composed import is_sweep, option_name, overrides
+from ntp.commands.composed import is_run_dir_given, is_sweep, option_name, overridden_keys, overrides
+from ntp.commands.processes import check_run_dir_is_given_to_all, is_first_process, tell_processes_where
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
 from ntp.config.validation import resolve, validate
@@ -16,6 +18,7 @@ from ntp.tracking.run_directory import RunDirectory
 from ntp.tracking.tree import print_config
 from ntp.training.plan import plan
 from ntp.training.report import report
+from ntp.training.resume import find_resumption, take_over
 from ntp.training.run import TrainingRun
 from ntp.training.setup import count_devices, set_up
 
@@ -31,26 +34,37 @@ def run(config: DictConfig) -> float | None:
     """
     typed = validate(config, TrainConfig)
     plain = resolve(config)
-    first = getattr(rank_zero_only, "rank", 0) == 0
+    first = is_first_process()
+    check_run_dir_is_given_to_all()
+    resumed = find_resumption(typed, plain, overridden_keys(), given_run_dir=is_run_dir_given(), first=first)
+    if resumed is not None:
+        with contextlib.suppress(OSError):
+            os.rmdir(typed.run_dir)  # Hydra made it; one that holds anything stays
+        typed, plain = resumed.config, resumed.plain
+    directory = RunDirectory(resumed.path if resumed else typed.run_dir)
+    plain["run_dir"] = str(directory.path)
     console = Console(stderr=True, quiet=not first)
     if typed.print_config and first:
         print_config(plain)
-    directory = RunDirectory(typed.run_dir)
-    if first:
+    if first and resumed is None:
         directory.check_free()
     if is_sweep() and count_devices(typed.trainer) > 1:
         raise ConfigError("trainer.devices", "a sweep (-m) takes one device a job; start such jobs one by one")
     seed_everything(typed.seed, workers=True, verbose=False)
     setup = set_up(typed)
-    lines = plan(setup, objective := option_name("objective"))
+    objective = (resumed and resumed.objective) or option_name("objective")
+    lines = plan(setup, objective)
     if typed.check and first:
         from ntp.testing.preflight import preflight
 
         lines.append(preflight(setup))
-    training = TrainingRun(setup, directory, plain, objective)
+    if resumed is not None:
+        lines += resumed.facts()
+    training = TrainingRun(setup, directory, plain, objective, resumed.checkpoint if resumed else None)
     try:
         if first:
-            directory.claim()
+            directory.claim() if resumed is None else take_over(resumed, directory, setup.prepared.digest)
+            tell_processes_where(directory.path)
             directory.write_config(plain, overrides())
             directory.write_environment()
             setup.prepared.tokenizer.save(directory.path / "tokenizer")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-_NOT_OF_THE_RUN = (
+NOT_OF_THE_RUN = (
     "run_dir",
     "output_root",
     "tags",
@@ -37,7 +37,7 @@ def identity(config: dict[str, Any]) -> str:
         16 hexadecimal digits.
     """
     plain = json.loads(json.dumps(config))
-    for key in _NOT_OF_THE_RUN:
+    for key in NOT_OF_THE_RUN:
         *path, last = key.split(".")
         node = plain
         for name in path:

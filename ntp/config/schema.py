@@ -60,8 +60,9 @@ class TrainerConfig(Section):
     progress_bar: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     peak_teraflops: PositiveFloat | None
-    time_limit_minutes: PositiveFloat | None
-    collective_timeout_minutes: PositiveFloat
+    # Younger than the first version: a run that is stored without them is still read.
+    time_limit_minutes: PositiveFloat | None = None
+    collective_timeout_minutes: PositiveFloat = 10.0
 
 
 BUDGET_UNITS = ("steps", "tokens", "bytes", "flops", "minutes")
@@ -105,16 +106,16 @@ class TrialConfig(Section):
 class SweepConfig(Section):
     """How the jobs of a sweep are run. See ``conf/sweep/default.yaml``."""
 
-    name: str | None
-    jobs: PositiveInt
-    threads: PositiveInt | None
-    gpus: Count | None
-    time_limit_minutes: PositiveFloat | None
-    grace_seconds: PositiveFloat
-    retry: bool
-    metric: str
-    dry_run: bool
-    trial: TrialConfig | None
+    name: str | None = None
+    jobs: PositiveInt = 1
+    threads: PositiveInt | None = None
+    gpus: Count | None = None
+    time_limit_minutes: PositiveFloat | None = None
+    grace_seconds: PositiveFloat = 60.0
+    retry: bool = True
+    metric: str = "val/loss"
+    dry_run: bool = False
+    trial: TrialConfig | None = None
 
 
 class CommonConfig(Section):
@@ -128,9 +129,9 @@ class TrainConfig(CommonConfig):
     """``conf/train.yaml`` and ``conf/check.yaml``."""
 
     seed: Seed
-    output_root: str
+    output_root: str = "outputs"
     run_dir: str
-    resume: str | None
+    resume: str | None = None
     tags: list[str]
     check: bool = False
     model: Target
@@ -143,7 +144,7 @@ class TrainConfig(CommonConfig):
     evaluation: EvaluationConfig
     logger: dict[str, Target]
     callbacks: dict[str, Target]
-    sweep: SweepConfig
+    sweep: SweepConfig = SweepConfig()
 
 
 class EvaluateConfig(CommonConfig):
@@ -203,3 +204,16 @@ class ExplainConfig(CommonConfig):
     sampled_rows: PositiveInt
     output: str | None
     width: Annotated[int, Field(ge=40)] | None
+
+
+class SyncConfig(CommonConfig):
+    """``conf/sync.yaml``."""
+
+    run: str
+    mode: Literal["online", "offline"] | None
+    project: str | None
+    entity: str | None
+    group: str | None
+    force: bool
+    init_timeout: PositiveFloat
+    finish_timeout: PositiveFloat

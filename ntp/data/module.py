@@ -43,13 +43,14 @@ class TextDataModule(LightningDataModule):
         self.train_windows = training_windows(prepared, objective, config)
         self.validation_windows = text_windows(prepared.validation, objective, config)
         self.final = False
+        self.common_validation_batches = 0  # that every rank has
 
     @property
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The whole run as one epoch."""
+        """The whole run as one epoch; a resumed one from the step that it has reached."""
         rank, world_size = self._ranks
         config = self.config
         order = DataOrder(
@@ -57,6 +58,7 @@ class TextDataModule(LightningDataModule):
         )
         size = micro_batch_size(config, world_size)
         sampler = StepSampler(self.steps, config.batch_size, size, rank, world_size)
+        sampler.first_step = self.trainer.global_step if self.trainer else 0
         return self._loader(
             TrainingRows(self.train_windows, order, self.make_batch, self.steps), sampler, config.workers
         )
@@ -68,6 +70,7 @@ class TextDataModule(LightningDataModule):
         rows = FixedRows(self.validation_windows, count, self.seed, self.config.batch_size, self.make_batch)
         # Every rank gets at least one batch: Lightning refuses an empty share.
         size = min(micro_batch_size(self.config, world_size), max(1, len(rows) // world_size))
+        self.common_validation_batches = -(-len(rows) // size) // world_size
         return self._loader(rows, ShareSampler(len(rows), size, rank, world_size), workers=0)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

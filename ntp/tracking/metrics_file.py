@@ -7,7 +7,10 @@ from typing import Any, TextIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
+from ntp.tracking.metric_lines import METRICS, keep_lines, keep_until, read_metrics_file
 from ntp.tracking.run_directory import json_safe
+
+__all__ = ["METRICS", "MetricsFile", "keep_lines", "keep_until", "read_metrics_file"]
 
 
 class MetricsFile(Logger):
@@ -31,6 +34,11 @@ class MetricsFile(Logger):
     def version(self) -> str:
         """Of this logger: the file has none."""
         return ""
+
+    @property
+    def lines(self) -> int:
+        """That the file has now."""
+        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     @property
     @rank_zero_experiment

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from pydantic import ValidationError
 
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
-from ntp.config.validation import check_arguments
 from ntp.data.tokenizers import Tokenizer
 from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
-from ntp.training.checkpoint import read_checkpoint, restore_weights
+from ntp.training.checkpoint import CHECKPOINTS
+from ntp.training.restore import read_checkpoint, restore_weights
 from ntp.training.setup import bind, build_model, build_objective
+from ntp.training.stored_config import read_stored_config, typed_config
 
 
 @dataclass
@@ -50,10 +48,9 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
         ConfigError: there is no run, it has no such checkpoint, or the two do not fit.
     """
     directory = Path(path)
-    if not (directory / "config.yaml").is_file():
-        raise ConfigError("run", f"{path} is not a run directory: it has no config.yaml")
-    config = _read_config(directory / "config.yaml", allow)
-    stored = read_checkpoint(directory / "checkpoints" / f"{checkpoint}.ckpt", "checkpoint")
+    content = read_stored_config(directory, "run")
+    config = typed_config(content, "run", allow, "model", "objective", "data")
+    stored = read_checkpoint(directory / CHECKPOINTS / f"{checkpoint}.ckpt", "checkpoint")
     try:
         tokenizer = Tokenizer.load(directory / "tokenizer")
     except (FileNotFoundError, ValueError) as error:
@@ -66,29 +63,6 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
     return Run(
         directory, config, tokenizer, objective.to(device).eval(), model.to(device).eval(), stored["global_step"]
     )
-
-
-def _read_config(path: Path, allow: list[str]) -> TrainConfig:
-    # Somebody else's run is somebody else's config: its own allow_targets counts for nothing here.
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("run", f"{path} is damaged ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise ConfigError("run", f"{path} is damaged: it holds no configuration")
-    check_arguments({key: content.get(key) for key in _BUILT}, content, allow)
-    try:
-        # Keys that only fed others, such as data.path, and keys of other versions do no harm here.
-        return TrainConfig.model_validate(content, extra="ignore")
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            "run", f"{path} is not a configuration of this version of ntp: {where}: {first['msg']}"
-        ) from error
-
-
-_BUILT = ("model", "objective", "data")
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -1,7 +1,7 @@
 """Sums that become metrics only when they are read, and the counters of what a run has consumed."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +35,19 @@ class Totals:
 
     def _increase(self, name: str, value: Number) -> None:
         self.sums[name] = self.sums.get(name, 0) + value
+
+    def state(self) -> dict[str, Number]:
+        """The sums, for a checkpoint: tensors stay tensors, so that going on rounds as before."""
+        return {name: one.detach().cpu() if isinstance(one, Tensor) else one for name, one in self.sums.items()}
+
+    @classmethod
+    def sum_of(cls, states: Iterable[Mapping[str, Number]]) -> "Totals":
+        """Of several ranks' `state`."""
+        totals = cls()
+        for state in states:
+            for name, value in state.items():
+                totals._increase(name, value)
+        return totals
 
     def means(self, gather: Gather) -> dict[str, float]:
         """Token-weighted means over all ranks, and what follows from the loss; empties the totals.
@@ -80,7 +93,7 @@ class Progress:
     tokens: int = 0
     bytes: int = 0
     targets: int = 0
-    flops: float = 0.0
+    flops: int = 0
     seconds: float = 0.0
 
     def metrics(self) -> dict[str, float]:
@@ -100,18 +113,17 @@ class Consumed:
     tokens: int = 0
     bytes: int = 0
     targets: int = 0
-    flops: float = 0.0
+    flops: int = 0
 
-    def add(self, batch: Batch, flops: float) -> None:
+    def add(self, batch: Batch, flops: int) -> None:
         """Add one micro-batch; all numbers are known on the host."""
         self.tokens += batch.read_tokens
         self.bytes += batch.read_bytes
         self.targets += batch.target_count
         self.flops += flops
 
-    def take(self) -> dict[str, float]:
+    def take(self) -> dict[str, int]:
         """The counts, which start again at 0."""
         counts = asdict(self)
-        self.tokens = self.bytes = self.targets = 0
-        self.flops = 0.0
+        self.tokens = self.bytes = self.targets = self.flops = 0
         return counts

@@ -5,7 +5,9 @@ micro-batches) divided once by their number. Averaging the means of micro-batche
 sparse ones, which is invisible for causal prediction and wrong for everything else.
 """
 
+import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -21,12 +23,12 @@ from ntp.data.example import Batch
 from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
 from ntp.training.budget import Budget
+from ntp.training.checkpoint_format import STATE, VERSION
 from ntp.training.metrics import Consumed, Progress, Totals
 from ntp.training.optimizers import BASE_LEARNING_RATE, OptimizerRecipe
 from ntp.training.schedules import Schedule
 
-CHECKPOINT_KEY = "ntp"
-CHECKPOINT_VERSION = 1
+_OF_VALIDATION = 2**32 - 1
 
 
 class PretrainingModule(LightningModule):
@@ -43,6 +45,7 @@ class PretrainingModule(LightningModule):
             ordinary size (float16's range is narrow).
         gradient_clip_norm: largest norm of the gradient; None for no limit.
         log_every_steps: optimizer steps between two lines of training metrics.
+        validate_every_steps: optimizer steps between two validations; None for none before the end.
         peak_flops: of one device, per second; None where unknown.
     """
 
@@ -58,13 +61,15 @@ class PretrainingModule(LightningModule):
         nominal_targets: int,
         gradient_clip_norm: float | None,
         log_every_steps: int,
+        validate_every_steps: int | None = None,
         peak_flops: float | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer_recipe, self.schedule, self.budget = optimizer, schedule, budget
         self.seed, self.nominal_targets = seed, nominal_targets
-        self.gradient_clip_norm, self.log_every_steps, self.peak_flops = gradient_clip_norm, log_every_steps, peak_flops
+        self.gradient_clip_norm, self.peak_flops = gradient_clip_norm, peak_flops
+        self.log_every_steps, self.validate_every_steps = log_every_steps, validate_every_steps
         self.progress = Progress()
         self.latest: dict[str, float] = {}  # the newest value of every metric
         self.empty_steps = 0
@@ -75,9 +80,13 @@ class PretrainingModule(LightningModule):
         self._trained: list[nn.Parameter] = []
         self._host_group: dist.ProcessGroup | None = None  # None is the default group
         self._spent = 0.0
+        # What any rank may ask of all, and how many asked before this step: no rank may save or stop alone.
+        self.requests = {"stop": 0.0, "checkpoint": 0.0}
+        self.agreed = dict.fromkeys(self.requests, 0.0)
         self.validated_step = -1
-        self._logged_step = self._logged_tokens = 0
-        self._logged_flops = 0.0
+        self.validation_loss: float | None = None  # of the fixed rows, at `validated_step`
+        self._logged_step = self._interval_step = self._logged_tokens = self._logged_flops = 0
+        self.kept_with_checkpoints: list[Callable[[], dict[str, Any]]] = []  # of others, beside the module's own state
         self._seconds_before = 0.0  # of the run, before this process
         self._started = self._interval_started = time.perf_counter()
         self._interval_paused = self._validation_started = 0.0
@@ -96,13 +105,24 @@ class PretrainingModule(LightningModule):
             # Numbers that the host knows travel between hosts: no step waits for the device.
             self._host_group = dist.new_group(backend="gloo")
         self._trained = [one for one in self.parameters() if one.requires_grad]
-        self._logged_step = self.trainer.global_step
+        self._interval_step = self.trainer.global_step
         self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
+        step = self.trainer.global_step
+        if step and self.validation_due(step) and self.validated_step != step:
+            self._validate()
+
+    def _validate(self) -> None:
+        """The validation that a run owes which was stopped in front of it or in the middle of it."""
+        connector = self.trainer._logger_connector
+        first = connector._first_loop_iter
+        self.trainer.validating = True
+        self.trainer.fit_loop.epoch_loop.val_loop.run()
+        self.trainer.training = True
+        connector._first_loop_iter = first
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the device for this micro-batch and, at the first one of a step, set the learning rate."""
-        state = np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1, np.uint64)
-        _seed_device(self.device, int(state[0] >> np.uint64(1)))
+        """Seed everything for this micro-batch and, at the first one of a step, set the learning rate."""
+        _seed(self.device, self.seed, batch_idx, self.global_rank)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             step = self.trainer.global_step + 1
             seconds = self.seconds
@@ -129,7 +149,8 @@ class PretrainingModule(LightningModule):
         Runs after the gradients are unscaled and before they are clipped. Lightning has divided the loss by the number
         of accumulated micro-batches and DDP has averaged over ranks; both are undone here.
         """
-        targets = self._all_targets()
+        targets, *requests = self._sum_over_ranks(float(self._step_targets), *self.requests.values())
+        self.agreed = dict(zip(self.requests, requests, strict=True))
         self._step_targets = 0
         gradients = [one.grad for one in self._trained if one.grad is not None]
         if targets == 0:
@@ -142,12 +163,16 @@ class PretrainingModule(LightningModule):
             if factor != 1.0:  # on one device it is 1 whenever every position has a target
                 torch._foreach_mul_(gradients, factor)
 
-    def _all_targets(self) -> float:
+    def any_rank(self, asked: bool) -> bool:
+        """Whether any rank says so; all ranks must ask at the same place."""
+        return self._sum_over_ranks(float(asked))[0] > 0
+
+    def _sum_over_ranks(self, *values: float) -> list[float]:
         if self.trainer.world_size == 1:
-            return float(self._step_targets)
-        count = torch.as_tensor(float(self._step_targets), dtype=torch.float64)
-        dist.all_reduce(count, group=self._host_group)
-        return count.item()
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums, group=self._host_group)
+        return sums.tolist()
 
     def configure_gradient_clipping(
         self,
@@ -171,11 +196,9 @@ class PretrainingModule(LightningModule):
         """The part of the budget that is spent, in [0, 1]."""
         return self._spent
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def end_step(self) -> None:
         """Log after an optimizer step whose number asks for it; end a run whose time is up."""
         step = self.trainer.global_step
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            return
         done = self._spent >= 1.0
         if done and self.budget.seconds is not None:
             self.trainer.should_stop = True
@@ -190,7 +213,7 @@ class PretrainingModule(LightningModule):
         now = time.perf_counter()
         seconds = max(now - self._interval_started - self._interval_paused, 1e-9)
         metrics["perf/tokens_per_second"] = (self.progress.tokens - self._logged_tokens) / seconds
-        metrics["perf/step_seconds"] = seconds / (step - self._logged_step)
+        metrics["perf/step_seconds"] = seconds / (step - self._interval_step)
         if self.peak_flops:
             achieved = (self.progress.flops - self._logged_flops) / seconds
             metrics["perf/mfu"] = achieved / (self.peak_flops * self.trainer.world_size)
@@ -200,13 +223,20 @@ class PretrainingModule(LightningModule):
             metrics["train/gradient_norm"] = float(self._gradient_norm)
         if self.empty_steps:
             metrics["train/empty_steps"] = self.empty_steps
-        self._interval_started, self._interval_paused, self._logged_step = now, 0.0, step
+        self._interval_started, self._interval_paused = now, 0.0
+        self._logged_step = self._interval_step = step
         self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
         self.write(metrics)
 
+    def validation_due(self, step: int) -> bool:
+        """Whether a validation follows this optimizer step."""
+        return self.validate_every_steps is not None and step % self.validate_every_steps == 0
+
     def on_validation_start(self) -> None:
-        """Training's throughput does not pay for validation."""
+        """Training's throughput does not pay for validation, and its random numbers do not depend on training's."""
         self._validation_started = time.perf_counter()
+        self._validation.sums.clear()
+        _seed(self.device, self.seed, _OF_VALIDATION, self.global_rank)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums of the fixed rows."""
@@ -216,6 +246,8 @@ class PretrainingModule(LightningModule):
         """Token-weighted means over all ranks."""
         self.count_progress()
         metrics = {f"val/{name}": value for name, value in self._validation.means(self.gather).items()}
+        final = self.trainer.datamodule.final  # type: ignore[attr-defined]
+        self.validation_loss = None if final else metrics.get("val/loss")
         self.validated_step = self.trainer.global_step
         # Not all rows have all metrics (a component, a precision): numbers of two validations must not stand together.
         self.latest = {name: value for name, value in self.latest.items() if not name.startswith("val/")}
@@ -248,22 +280,61 @@ class PretrainingModule(LightningModule):
     # -- checkpoints --
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside Lightning's state: our version and the progress counters, as plain numbers."""
+        """Beside Lightning's state: all that the numbers still to come depend on; see `checkpoint_format`."""
         self.count_progress()
-        checkpoint[CHECKPOINT_KEY] = {
-            "version": CHECKPOINT_VERSION,
+        validated = self.validated_step == self.trainer.global_step
+        checkpoint[STATE] = {
+            "version": VERSION,
             "progress": asdict(self.progress),
+            "totals": self.gather(self._train.state()),
+            "latest": dict(self.latest),
             "empty_steps": self.empty_steps,
+            "logged_step": self._logged_step,
+            "validated_step": self.validated_step,
+            "validation_loss": self.validation_loss if validated else None,
         }
+        for part in self.kept_with_checkpoints:
+            checkpoint[STATE] |= part()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the progress counters."""
-        self.progress = Progress(**checkpoint[CHECKPOINT_KEY]["progress"])
-        self.empty_steps = checkpoint[CHECKPOINT_KEY]["empty_steps"]
+        """Restore it, on any number of devices."""
+        state = checkpoint[STATE]
+        self.progress = Progress(**state["progress"])
+        totals = state["totals"]
+        if len(totals) == self.trainer.world_size:
+            self._train = Totals(dict(totals[self.global_rank]))
+        elif self.global_rank == 0:
+            self._train = Totals.sum_of(totals)
+        self.latest = dict(state["latest"])
+        self.empty_steps, self._logged_step = state["empty_steps"], state["logged_step"]
+        self.validated_step, self.validation_loss = state["validated_step"], state["validation_loss"]
+        place_loops(checkpoint, self.trainer.accumulate_grad_batches)
 
 
-def _seed_device(device: torch.device, seed: int) -> None:
+def place_loops(checkpoint: dict[str, Any], micro_batches: int) -> None:
+    """Put Lightning's loops at the boundary behind the last optimizer step, whatever they were in the middle of.
+
+    Lightning would count a micro-batch twice that was saved before its hooks were done, and knows nothing of other
+    numbers of micro-batches a step.
+
+    Args:
+        checkpoint: as Lightning made it; its ``loops`` are changed.
+        micro_batches: of one optimizer step on one device.
+    """
+    done = checkpoint["global_step"] * micro_batches
+    everything = dict.fromkeys(("ready", "started", "processed", "completed"), done)
+    fit = checkpoint["loops"]["fit_loop"]
+    fit["epoch_loop.batch_progress"] |= {"total": dict(everything), "current": everything, "is_last_batch": False}
+    # One epoch is the whole run.
+    epoch = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    fit["epoch_progress"] |= {"total": dict(epoch), "current": epoch}
+
+
+def _seed(device: torch.device, *key: int) -> None:
     """Seed what this process draws from; ``torch.manual_seed`` visits every backend and takes half a millisecond."""
-    torch.default_generator.manual_seed(seed)
+    first, second = np.random.SeedSequence(key).generate_state(2, np.uint64).tolist()
+    random.seed(second)
+    np.random.seed(second >> 32)
+    torch.default_generator.manual_seed(first >> 1)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.default_generators[device.index or 0].manual_seed(first >> 1)

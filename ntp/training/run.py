@@ -14,19 +14,23 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
-from ntp.config.errors import ConfigError
+from ntp.config.errors import ConfigError, RunStopped
+from ntp.config.identity import identity
 from ntp.config.instantiate import build
 from ntp.data.module import TextDataModule
 from ntp.data.rows import micro_batch_size
 from ntp.generation.answer import Request, answer
 from ntp.generation.sampling import Sampling
 from ntp.models.flops import parameter_count
-from ntp.tracking.metrics_file import MetricsFile
+from ntp.tracking.describe import relative
+from ntp.tracking.metrics_file import METRICS, MetricsFile
 from ntp.tracking.run_directory import RunDirectory
-from ntp.training.checkpoint import AtomicCheckpointIO
+from ntp.training.checkpoint import Checkpoint
+from ntp.training.checkpoint_store import CheckpointWriter
 from ntp.training.module import PretrainingModule
 from ntp.training.progress_bar import ProgressBar
 from ntp.training.setup import Setup
+from ntp.training.stopping import Stopping
 
 SAMPLE_PROMPT_TOKENS, SAMPLE_TEMPERATURE = 32, 0.8
 
@@ -39,6 +43,7 @@ for message in (
     ".*`weights_only` was not set.*",
     ".*exists and is not empty.*",
     ".*logger supports TensorBoard.*",
+    ".*dataloader is not resumable.*",  # it is: its sampler is told the step
 ):
     warnings.filterwarnings("ignore", message)
 
@@ -51,10 +56,19 @@ class TrainingRun:
         directory: claimed by this run.
         plain: the resolved config, as plain containers.
         objective_name: as the user chose it.
+        checkpoint: to go on from; None for a new run.
     """
 
-    def __init__(self, setup: Setup, directory: RunDirectory, plain: dict[str, Any], objective_name: str) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        directory: RunDirectory,
+        plain: dict[str, Any],
+        objective_name: str,
+        checkpoint: Path | None = None,
+    ) -> None:
         self.setup, self.directory, self.plain, self.objective_name = setup, directory, plain, objective_name
+        self.checkpoint = checkpoint
         self.sample: tuple[str, str, str] | None = None  # a text, of which the second part is the model's
         config = setup.config
         allow = config.allow_targets
@@ -70,6 +84,7 @@ class TrainingRun:
             nominal_targets=setup.cost.tokens,
             gradient_clip_norm=trainer.gradient_clip_norm,
             log_every_steps=trainer.log_every_steps,
+            validate_every_steps=config.evaluation.every_steps,
             peak_flops=_peak_flops(trainer.peak_teraflops, trainer.precision),
         )
         self.data = TextDataModule(
@@ -81,12 +96,19 @@ class TrainingRun:
                 raise ConfigError(
                     f"evaluation.{name}", f"there is less than one row for each of {setup.world_size} devices"
                 )
-        self.loggers: list[Logger] = [MetricsFile(directory.path / "metrics.jsonl")]
+        self.metrics = MetricsFile(directory.path / METRICS)
+        self.module.kept_with_checkpoints.append(
+            lambda: {"metric_lines": self.metrics.lines, "data_digest": setup.prepared.digest}
+        )
+        self.loggers: list[Logger] = [self.metrics]
         self.loggers += [build(node, f"logger.{name}", allow=allow) for name, node in config.logger.items()]
         callbacks: list[Callback] = [
             build(node, f"callbacks.{name}", allow=allow) for name, node in config.callbacks.items()
         ]
-        self.trainer = self._build_trainer([ProgressBar(trainer.progress_bar), *callbacks])
+        how_to_go_on = f"ntp train resume={relative(directory.path)}"
+        self.stopping = Stopping(how_to_go_on, trainer.time_limit_minutes)
+        # What logs comes first and what stops comes last: Lightning calls checkpoints behind all of them.
+        self.trainer = self._build_trainer([StepEnd(), ProgressBar(trainer.progress_bar), *callbacks, self.stopping])
         if trainer.compile:
             setup.model.compile()  # in place: the names in checkpoints stay as they are
 
@@ -95,6 +117,7 @@ class TrainingRun:
         trainer, world_size = config.trainer, setup.world_size
         accumulate = config.data.batch_size // (micro_batch_size(config.data, world_size) * world_size)
         every, steps = config.evaluation.every_steps, setup.budget.steps
+        checkpoints = next((one for one in callbacks if isinstance(one, Checkpoint)), None)
         validates = every is not None and (steps is None or every <= steps)
         try:
             return Trainer(
@@ -117,7 +140,7 @@ class TrainingRun:
                 default_root_dir=str(self.directory.path),
                 logger=self.loggers,
                 callbacks=callbacks,
-                plugins=[AtomicCheckpointIO()],
+                plugins=[checkpoints.plugin(self.directory.path) if checkpoints else CheckpointWriter()],
                 profiler=_profiler(trainer.profiler, self.directory.path),
                 enable_progress_bar=False,
                 enable_model_summary=False,
@@ -135,12 +158,16 @@ class TrainingRun:
             for logger in self.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.directory.path, self.plain, self.setup.config.tags, self.objective_name)
-            self.trainer.fit(self.module, datamodule=self.data)
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt
-            self._final_validation()
+            with self.stopping.listening():
+                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+                if self.trainer.interrupted:
+                    raise KeyboardInterrupt
+                self._final_validation()
             self._write_sample()
             state = "finished"
+        except RunStopped:
+            state = "stopped"
+            raise
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
             state = "stopped"
             raise KeyboardInterrupt from stop
@@ -199,6 +226,7 @@ class TrainingRun:
             setup = self.setup
             self.directory.update_summary(
                 state,
+                identity=identity(self.plain),
                 objective=self.objective_name,
                 likelihood=setup.objective.likelihood,
                 parameters=parameter_count(setup.model) + parameter_count(setup.objective),
@@ -219,6 +247,15 @@ class TrainingRun:
                 logger.summarize(latest)
             if hasattr(logger, "finish"):
                 logger.finish(failed=state != "finished")
+
+
+class StepEnd(Callback):
+    """Lets the module log before any callback sees the step as done: Lightning's own hook of it comes after them."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Only behind the last micro-batch of an optimizer step."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            pl_module.end_step()
 
 
 def _devices(setup: Setup) -> int:
