@@ -93,6 +93,15 @@ def test_startup_gives_seconds_of_every_command(tmp_path):
 
 
 @pytest.mark.slow
+def test_checkpoints_gives_the_cost_of_every_way_to_write_one(tmp_path):
+    small = ("--models", "nano", "--length", "16", "--batch", "2", "--threads", "1", "--steps", "2", "--rounds", "1")
+    kinds = benchmark("checkpoints.py", *small, directory=tmp_path)["models"]["nano"]["kinds"]
+    assert set(kinds) == {"torch.save", "ntp", "ntp, asynchronous"}
+    for kind in kinds.values():
+        assert_is_spread(kind["blocked_ms"])
+
+
+@pytest.mark.slow
 def test_data_gives_rows_per_second_of_every_objective(tmp_path):
     small = ("--length", "16", "--batch", "2", "--threads", "1", "--batches", "2", "--steps", "1", "--rounds", "1")
     result = benchmark("data.py", *small, directory=tmp_path)
