@@ -90,7 +90,8 @@ class FixedRows(Dataset[Batch]):
 
     Args:
         windows: windows of a text, the last one short.
-        count: how many rows, spread evenly over the text; None for all.
+        count: how many rows, spread evenly over the text; None for all. A choice of them leaves a short one out, and
+            is the same for all objectives of one stride.
         seed: of the corruption.
         batch_size: of the strata that objectives with low-discrepancy draws use; it does not depend on how many rows
             are computed at a time.
@@ -110,8 +111,10 @@ class FixedRows(Dataset[Batch]):
         self.windows, self.seed, self.batch_size, self.make_batch = windows, seed, batch_size, make_batch
         self.repetition = repetition
         everything = len(windows)
-        chosen = everything if count is None else min(count, everything)
-        self.rows = np.linspace(0, everything - 1, chosen).round().astype(np.int64)
+        if count is None or count >= everything:
+            self.rows = np.arange(everything)
+        else:
+            self.rows = np.linspace(0, windows.whole - 1, count).round().astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -56,6 +56,11 @@ class Windows:
     def __len__(self) -> int:
         return self.rows
 
+    @property
+    def whole(self) -> int:
+        """How many rows hold ``stride`` tokens, which is one number for all objectives of this stride."""
+        return min(self.rows, self.total // self.stride)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The views must not travel to another process by value.
         return type(self), (self.store, self.stride, self.lookahead, self.documents, self.wrap)

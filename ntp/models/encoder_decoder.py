@@ -27,7 +27,7 @@ from ntp.models.base import LanguageModel
 from ntp.models.blocks import Activation, Memory, default_mlp_width
 from ntp.models.cache import KVCache, check_continues
 from ntp.models.checks import check_choice, check_heads
-from ntp.models.initialization import Init, initialize
+from ntp.models.initialization import Init, Streams, initialize
 from ntp.models.normalization import Norm
 from ntp.models.stack import Stack
 
@@ -112,10 +112,11 @@ class EncoderDecoder(LanguageModel):
 
         self.vocabulary_size, self.width, self.context_length = vocabulary_size, width, None
         self.logit_softcap = logit_softcap
+        streams = Streams.begin()
         self.token_embedding = nn.Embedding(vocabulary_size, width)
         self.embedding_dropout = nn.Dropout(dropout)
         self.head = None if tie_embeddings else nn.Linear(width, vocabulary_size, bias=False)
-        initialize(self, (), init, init_std)
+        initialize(self, (), init, init_std, streams)
         make: dict[str, Any] = {
             "width": width,
             "heads": heads,
@@ -136,8 +137,9 @@ class EncoderDecoder(LanguageModel):
             "init_std": init_std,
             "activation_checkpointing": activation_checkpointing,
         }
-        self.encoder = Stack(layers=encoder_layers, **make)
-        self.decoder = Stack(layers=decoder_layers, cross_attention=True, relative_bidirectional=False, **make)
+        self.encoder = Stack(layers=encoder_layers, streams=streams.within("encoder"), **make)
+        make |= {"cross_attention": True, "relative_bidirectional": False}
+        self.decoder = Stack(layers=decoder_layers, streams=streams.within("decoder"), **make)
 
     @property
     def output_weight(self) -> Tensor:

@@ -18,7 +18,7 @@ from ntp.models import flex, flops
 from ntp.models.attention import Pattern, make_pattern
 from ntp.models.blocks import Activation, Block, CrossAttention, FeedForward, Memory, SelfAttention
 from ntp.models.cache import KVCache
-from ntp.models.initialization import Init, initialize
+from ntp.models.initialization import Init, Streams, initialize
 from ntp.models.normalization import Norm, make_norm
 from ntp.models.positions import Alibi, RelativePositions, Rotation, alibi_slopes, rotary
 
@@ -42,6 +42,7 @@ class Stack(nn.Module):
         head_width: channels of a head; None means width / heads.
         cross_attention: whether each block also looks at a source.
         init, init_std: initial weights.
+        streams: what they are drawn from, for a stack that is a part of a model; None begins new ones.
         activation_checkpointing: compute each block again in the backward pass.
     """
 
@@ -69,8 +70,10 @@ class Stack(nn.Module):
         relative_bidirectional: bool = True,
         head_width: PositiveInt | None = None,
         cross_attention: bool = False,
+        streams: Streams | None = None,
     ) -> None:
         super().__init__()
+        streams = Streams.begin() if streams is None else streams
         self.heads, self.head_width = heads, width // heads if head_width is None else head_width
         self.positions, self.rotary_base = positions, rotary_base
         self.attention_dropout, self.crosses = dropout, cross_attention
@@ -93,7 +96,8 @@ class Stack(nn.Module):
         ]
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = make_norm(norm, width, norm_epsilon, bias)
-        initialize(self, [output for block in blocks for output in block.residual_projections()], init, init_std)
+        outputs = [output for block in blocks for output in block.residual_projections()]
+        initialize(self, outputs, init, init_std, streams)
         # Summed once: training asks for FLOPs in every step.
         linears = {module for module in self.blocks.modules() if isinstance(module, nn.Linear)}
         projected = {module.key_value for module in self.blocks.modules() if isinstance(module, CrossAttention)}

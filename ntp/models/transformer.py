@@ -21,7 +21,7 @@ from ntp.models.base import LanguageModel
 from ntp.models.blocks import Activation, default_mlp_width
 from ntp.models.cache import KVCache, check_continues
 from ntp.models.checks import check_choice, check_heads
-from ntp.models.initialization import Init, initialize
+from ntp.models.initialization import Init, Streams, initialize
 from ntp.models.normalization import Norm
 from ntp.models.positions import LearnedPositions, sinusoidal
 from ntp.models.stack import Positions, Stack
@@ -126,14 +126,15 @@ class Transformer(LanguageModel):
             "activation_checkpointing": activation_checkpointing,
         }
 
+        streams = Streams.begin()
         self.token_embedding = nn.Embedding(vocabulary_size, width)
         self.position_embedding: LearnedPositions | None = None
         if positions == "learned" and context_length is not None:
             self.position_embedding = LearnedPositions(context_length, width)
         self.embedding_dropout = nn.Dropout(dropout)
         self.head = None if tie_embeddings else nn.Linear(width, vocabulary_size, bias=False)
-        initialize(self, (), init, init_std)
-        self.stack = Stack(layers=layers, **self._make)
+        initialize(self, (), init, init_std, streams)
+        self.stack = Stack(layers=layers, streams=streams.within("stack"), **self._make)
 
     @property
     def output_weight(self) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -38,12 +39,16 @@ class Context:
         width: D, channels of the model's hidden states.
         make_stack: (layers, width) to blocks like the model's own, with fresh weights, for objectives with layers of
             their own; a width of None is the model's. See `ntp.models.base.LanguageModel.make_stack`.
+        named: layers that are built within ``with context.named(name)`` have weights that are a function of the run's
+            seed and this name, whatever else the objective or the model has. Names may be nested. What is built outside
+            is drawn one after the other, and so is everything where there is no run.
     """
 
     sequence_length: int
     tokenizer: Tokenizer
     width: int
     make_stack: Callable[[int, int | None], nn.Module]
+    named: Callable[[str], AbstractContextManager[object]] = nullcontext
 
     @property
     def vocabulary_size(self) -> int:

@@ -110,7 +110,8 @@ class Mixture(Objective):
         """Bind all components."""
         for name, part in zip(self.component_names, self.parts, strict=True):
             try:
-                part.bind(context)
+                with context.named(name):
+                    part.bind(context)
             except ConfigError as error:
                 if error.key.split(".")[0] != "objective":
                     raise

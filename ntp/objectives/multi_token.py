@@ -75,7 +75,10 @@ class MultiTokenPrediction(Objective):
         """Build the layers of every depth, of the same make as the model's."""
         self.sequence_length = context.sequence_length
         make = _SequentialModule if self.kind == "sequential" else _Head
-        self.heads = nn.ModuleList(make(context) for _ in range(self.depth))
+        self.heads = nn.ModuleList()
+        for index in range(self.depth):
+            with context.named(f"heads.{index}"):
+                self.heads.append(make(context))
 
     def corrupt(self, row: Row, draw: Draw) -> Example:
         """Causal inputs and targets; beside them the tokens behind each target, as long as the document lasts."""
@@ -222,8 +225,9 @@ class _SequentialModule(_Head):
         super().__init__(context)
         width = context.width
         self.hidden_norm, self.embedding_norm = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
-        self.projection = nn.Linear(2 * width, width, bias=False)
-        nn.init.normal_(self.projection.weight, std=(2 * width) ** -0.5)  # keeps the scale of its inputs
+        with context.named("projection"):
+            self.projection = nn.Linear(2 * width, width, bias=False)
+            nn.init.normal_(self.projection.weight, std=(2 * width) ** -0.5)  # keeps the scale of its inputs
 
     def mix(
         self,

@@ -78,10 +78,14 @@ class ReplacedTokenDetection(Objective):
 
         width = context.width
         narrow = min(width, max(8, 8 * round(width * self.generator_fraction / 8)))
-        self.generator_input = nn.Linear(width, narrow)
-        self.generator = context.make_stack(self.generator_layers, narrow)
-        self.generator_output = nn.Sequential(nn.Linear(narrow, width), nn.GELU(), nn.LayerNorm(width))
-        self.detector = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        with context.named("generator_input"):
+            self.generator_input = nn.Linear(width, narrow)
+        with context.named("generator"):
+            self.generator = context.make_stack(self.generator_layers, narrow)
+        with context.named("generator_output"):
+            self.generator_output = nn.Sequential(nn.Linear(narrow, width), nn.GELU(), nn.LayerNorm(width))
+        with context.named("detector"):
+            self.detector = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
 
     def corrupt(self, row: Row, draw: Draw) -> Example:
         """What the generator reads, the original tokens that it must guess, and a random number for each guess."""

@@ -20,6 +20,7 @@ from ntp.data.special_tokens import reserved_tokens, sentinel
 from ntp.data.tokenizers import Recipe, Tokenizer
 from ntp.data.windows import Windows
 from ntp.models.base import LanguageModel
+from ntp.models.initialization import named, seeded
 from ntp.objectives.base import Context, Objective
 from ntp.training.budget import Budget, StepCost, translate
 from ntp.training.optimizers import OptimizerRecipe
@@ -108,8 +109,7 @@ def build_model(
             "model.vocabulary_size",
             f"{size} is less than the tokenizer's {vocabulary_size}; null takes the tokenizer's",
         )
-    torch.manual_seed(seed)
-    with torch.device(device):
+    with seeded(seed), torch.device(device):
         size = vocabulary_size if size is None else size
         model: LanguageModel = build(node, "model", base=LanguageModel, allow=allow, vocabulary_size=size)
     limit = model.context_length
@@ -138,15 +138,16 @@ def bind(objective: Objective, tokenizer: Tokenizer, model: LanguageModel, seque
         raise ConfigError("data.tokenizer", f"lacks {', '.join(missing)}, which the objective needs; {advice}")
     # Not the numbers of the model again: layers of the objective would begin as copies of the model's weights.
     own_seed = np.random.SeedSequence(seed, spawn_key=(_OF_OBJECTIVE,)).generate_state(1)
-    torch.manual_seed(int(own_seed[0]))
-    objective.bind(
-        Context(
-            sequence_length=sequence_length,
-            tokenizer=tokenizer,
-            width=model.width,
-            make_stack=model.make_stack,
+    with seeded(int(own_seed[0])):
+        objective.bind(
+            Context(
+                sequence_length=sequence_length,
+                tokenizer=tokenizer,
+                width=model.width,
+                make_stack=model.make_stack,
+                named=named,
+            )
         )
-    )
 
 
 def _what_adds(missing: list[str], tokenizer: Tokenizer) -> str:

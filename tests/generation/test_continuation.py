@@ -31,7 +31,8 @@ def test_cached_writing_equals_reading_everything_again_each_time(positions):
 @pytest.mark.parametrize("kind", [Transformer, EncoderDecoder])
 @pytest.mark.parametrize("positions", ["rotary", "relative"])
 def test_a_prompt_that_sees_itself_is_written_on_as_rows_with_a_prefix_are_trained(kind, positions):
-    model = model_of(kind, positions=positions)
+    # With tied embeddings a model that is not trained repeats the token that it reads, whatever it sees.
+    model = model_of(kind, positions=positions, tie_embeddings=False)
     prompt, text = [1, 2, 3, 4], [1, 2, 3, 4]
     for _ in range(8):
         # The prefix has rank 0 and what follows counts on: a row of prefix language modelling.
