@@ -17,6 +17,7 @@ from ntp.config.errors import ConfigError
 
 State = Literal["running", "finished", "stopped", "pruned", "failed"]
 SUMMARY, LOCK = "summary.json", ".lock"
+_LOCK_SECONDS = 1.0  # others hold it for a moment when they ask whether a run is alive
 _PACKAGES = (
     "ntp",
     "torch",
@@ -49,10 +50,15 @@ class RunDirectory:
         Raises:
             ConfigError: it holds another run.
         """
-        if (self.path / SUMMARY).exists() or (self.path / "checkpoints").exists():
+        if (self.path / "checkpoints").exists() or ((self.path / SUMMARY).exists() and not self._is_abandoned()):
             raise ConfigError(
                 "run_dir", f"{self.path} already holds a run; give another directory, or resume={self.path} to go on"
             )
+
+    def _is_abandoned(self) -> bool:
+        """Whether the process that claimed it was killed before it wrote anything that could be gone on with."""
+        is_empty = read_summary(self.path) in ({}, {"state": "running"}) and not (self.path / "config.yaml").exists()
+        return is_empty and not is_alive(self.path)
 
     def claim(self) -> None:
         """Make the directory this run's own; of several processes that try, one succeeds.
@@ -88,7 +94,7 @@ class RunDirectory:
     def _hold(self) -> None:
         lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout:
             raise ConfigError("run_dir", f"another process is training in {self.path} just now") from None
         except OSError as error:

@@ -1,11 +1,13 @@
 """What other loggers get is what metrics.jsonl holds."""
 
 import csv
-import time
+import json
+import math
 
 import pytest
 
 from tests.conftest import read_metrics
+from tests.tracking import wandb_files
 
 VALIDATION = "val/bits_per_byte"
 
@@ -32,69 +34,24 @@ def test_tensorboard_holds_the_same_metrics(ntp, tiny, tmp_path):
     assert values == pytest.approx(logged(tmp_path / "run", "train/loss"), rel=1e-6)
 
 
-def read_wandb(path):
-    """All records of an offline W&B run file, once the exit record is written: W&B's own process writes it."""
-    deadline = time.monotonic() + 30
-    while True:
-        records = parse_wandb(path.read_bytes())
-        if time.monotonic() > deadline or "exit" in [record.WhichOneof("record_type") for record in records]:
-            return records
-        time.sleep(0.1)
-
-
-def parse_wandb(data):
-    """The protobuf records of W&B's run log."""
-    import struct
-
-    from wandb.proto import wandb_internal_pb2 as protocol
-
-    position, records, partial = 7, [], b""
-    block = 32768
-    while position + 7 <= len(data):
-        left = block - position % block
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        piece = data[position + 7 : position + 7 + length]
-        position += 7 + length
-        partial += piece
-        if kind in (1, 4):  # a whole record, or the last part of one
-            record = protocol.Record()
-            record.ParseFromString(partial)
-            records.append(record)
-            partial = b""
-    return records
-
-
 def test_wandb_offline_holds_the_same_metrics_config_tags_and_axes(ntp, tiny, tmp_path):
-    import json
-
     outcome = ntp("train", *tiny, "logger=wandb", "logger.wandb.group=study", "tags=[first]", "run_dir=run")
     assert outcome.status == 0, outcome.stderr
-    files = list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 1
-    records = read_wandb(files[0])
-    history = [
-        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in records
-        if record.WhichOneof("record_type") == "history"
-    ]
-    for name in ("train/loss", VALIDATION):
-        assert [line[name] for line in history if name in line] == logged(tmp_path / "run", name)
-    run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert "W&B is off" not in outcome.stderr
+    (file,) = wandb_files.offline_files(tmp_path / "run")
+    records = wandb_files.read_wandb(file)
+    assert wandb_files.history(records) == wandb_files.as_mirrored(read_metrics(tmp_path / "run"))
+    (run,) = wandb_files.of_type(records, "run")
     assert run.run_group == "study"
     assert run.job_type == "causal"
     assert list(run.tags) == ["first"]
     assert run.display_name == "run"
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["data"]["sequence_length"] == 32
-    axes = {
-        record.metric.glob_name or record.metric.name: record.metric.step_metric
-        for record in records
-        if record.WhichOneof("record_type") == "metric"
-    }
-    assert axes["train/*"] == axes[VALIDATION] == "progress/tokens"
+    axes = wandb_files.definitions(records)
+    assert axes["train/*"] == ("progress/tokens", False)
+    assert axes[VALIDATION] == ("progress/tokens", True)
+    assert wandb_files.summary(records)["state"] == "finished"
     assert records[-1].WhichOneof("record_type") in ("final", "footer", "exit")
 
 
@@ -112,18 +69,11 @@ def test_wandb_is_finished_when_a_run_fails(ntp, tiny, tmp_path):
     assert outcome.status == 1
     assert "RuntimeError: step two" in outcome.stderr
     assert wandb.run is None
-    exits = [
-        record.exit.exit_code
-        for record in read_wandb(next((tmp_path / "run/wandb").glob("offline-run-*/*.wandb")))
-        if record.WhichOneof("record_type") == "exit"
-    ]
-    assert exits == [1]
+    (file,) = wandb_files.offline_files(tmp_path / "run")
+    assert [one.exit_code for one in wandb_files.of_type(wandb_files.read_wandb(file), "exit")] == [1]
 
 
 def test_the_metrics_file_has_no_nan_and_no_infinity(tmp_path):
-    import json
-    import math
-
     from ntp.tracking.metrics_file import MetricsFile
 
     logger = MetricsFile(tmp_path / "metrics.jsonl")
