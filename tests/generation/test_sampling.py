@@ -51,7 +51,9 @@ def test_every_combination_is_a_distribution_that_keeps_the_likeliest(logits, te
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     result = sampling.probabilities(torch.tensor([logits]))[0]
     assert result.sum().item() == pytest.approx(1, abs=1e-5)
-    assert result[torch.tensor(logits).argmax()] > 0
+    # Logits that differ by less than a float32 probability shows are equally likely.
+    kept = torch.tensor(logits)[result > 0]
+    assert kept.max().item() == pytest.approx(max(logits), abs=1e-5)
 
 
 def test_samples_follow_the_distribution():
