@@ -125,9 +125,17 @@ def test_a_path_may_hold_what_hydra_would_read_as_grammar(ntp, trained, tmp_path
     assert ntp("evaluate", "run=seed=0, (copy)", "rows=2").status == 0
 
 
-def test_the_flag_of_a_sweep_may_stand_anywhere(ntp, tiny, tmp_path):
-    assert ntp("train", *tiny, "budget.steps=1", "-m", "seed=0,1").status == 0
-    assert len(list((tmp_path / "outputs/sweeps").glob("*/*/summary.json"))) == 2
+@pytest.mark.parametrize("flag", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
+def test_the_flag_of_a_sweep_may_stand_anywhere(ntp, tiny, flag):
+    outcome = ntp("train", *tiny, flag, "seed=0,1", "sweep.dry_run=true")
+    assert outcome.status == 0, outcome.stderr
+    assert "2 jobs: 2 to run" in outcome.stdout
+
+
+def test_a_sweep_of_checks_runs_here_and_leaves_no_runs(ntp, tiny, tmp_path):
+    outcome = ntp("check", "-m", *tiny, "seed=0,1")
+    assert outcome.stdout.count("nothing was trained; the configuration is good") == 2
+    assert [path.name for path in tmp_path.glob("outputs/sweeps/*/*")] == ["multirun.yaml"]
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):
@@ -144,10 +152,11 @@ def test_a_run_directory_that_cannot_be_made_is_one_line(ntp, tiny, tmp_path):
     assert outcome.stderr.startswith("ntp train: run_dir: ")
 
 
-def test_a_sweep_over_several_devices_is_refused(ntp, tiny):
-    outcome = ntp("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "seed=0,1")
+def test_hydras_own_launcher_takes_one_device_a_job(ntp, tiny):
+    devices = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    outcome = ntp("train", "-m", "hydra/launcher=basic", *tiny, *devices, "seed=0,1")
     assert outcome.status == 2
-    assert "trainer.devices: a sweep (-m) takes one device a job" in outcome.stderr
+    assert "trainer.devices: hydra/launcher=basic takes one device a job; isolated takes any number" in outcome.stderr
 
 
 def test_shell_completion_offers_commands_keys_and_options(tmp_path):

@@ -119,7 +119,7 @@ def install(python: Path, source: Path, *options: str) -> None:
 def copy_source(root: Path) -> Path:
     source = root / "source"
     source.mkdir()
-    for name in ("ntp", "conf"):
+    for name in ("ntp", "conf", "hydra_plugins"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source / name)
@@ -145,6 +145,9 @@ def test_an_objective_of_another_package_trains(kind, tiny, tmp_path):
     assert summary["objective"] == "theirs"
     assert summary["likelihood"] == "none"
     assert summary["progress/targets"] * 8 == summary["progress/tokens"]
+
+    sweep = run(command, "train", "-m", *tiny, "objective=causal,theirs", "sweep.dry_run=true", cwd=tmp_path)
+    assert "2 jobs: 2 to run" in sweep.stdout
 
     misspelt = subprocess.run(
         [command, "train", "objective=theirs", "+objective.m=8"], cwd=tmp_path, capture_output=True, text=True

@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -16,7 +17,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ntp.config import resolvers, search_path
+from ntp.config import naming, resolvers, search_path
 from ntp.config.errors import ConfigError
 from ntp.config.nearest import suggestion
 
@@ -41,6 +42,7 @@ def hydra_main(command: str, arguments: list[str]) -> None:
         Exception: whatever the command raises; in a sweep the first one, when all jobs are done.
     """
     resolvers.register()
+    naming.register()
     search_path.register()
     arguments = [quote_text(one) for one in arguments]
     for flag in ("-m", "--multirun"):  # Hydra's own parser takes it only in front of the overrides
@@ -50,7 +52,7 @@ def hydra_main(command: str, arguments: list[str]) -> None:
         _run(command, arguments)
     except OverrideParseException:
         # A path such as run=outputs/seed=0, or any text with brackets: plain for a person, not for Hydra's grammar.
-        requoted = [one if one.startswith("-") or _parses(one) else _quoted(one) for one in arguments]
+        requoted = [one if one.startswith("-") or _parses(one) else quoted(one) for one in arguments]
         if requoted == arguments:
             raise
         _run(command, requoted)
@@ -58,10 +60,10 @@ def hydra_main(command: str, arguments: list[str]) -> None:
 
 def quote_text(override: str) -> str:
     """An override of a key that holds text, quoted for Hydra's grammar; others as they are."""
-    return _quoted(override) if override.split("=")[0] in _TEXT_KEYS else override
+    return quoted(override) if override.split("=")[0] in _TEXT_KEYS else override
 
 
-def _quoted(override: str) -> str:
+def quoted(override: str) -> str:
     """``key=value`` with the value as a quoted string, unless it is one already."""
     match = _ASSIGNMENT.fullmatch(override)
     is_quoted = match is not None and re.fullmatch(r"'.*'|\".*\"", match[2], re.DOTALL)
@@ -80,45 +82,76 @@ def _parses(override: str) -> bool:
     return True
 
 
-def _run(command: str, arguments: list[str]) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; the command line turns them into one line
-    argv = sys.argv
-    failures: list[Exception] = []
+class Task:
+    """A command, as Hydra calls it: once, or in a sweep once a job.
 
-    def task(config: DictConfig) -> Any:
+    Args:
+        command: its name.
+
+    Attributes:
+        failures: what it raised, job by job: from Hydra, the user would read lines of Hydra's own too.
+        finish: set by a launcher that runs jobs by other means. It is called when Hydra is done, with the error that
+            Hydra ended with or None, and has the last word.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.failures: list[Exception] = []
+        self.finish: Callable[[BaseException | None], None] | None = None
+        self._argv = sys.argv
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Run the command; None where it failed."""
         # Lightning starts the other ranks of a DDP run with sys.argv: they need the command too.
-        sys.argv = argv
+        sys.argv = self._argv
         if "run_dir" in config:
             # Every rank and every job of a sweep writes where Hydra says.
             config.run_dir = HydraConfig.get().runtime.output_dir
         try:
-            return importlib.import_module(f"ntp.commands.{command}").run(config)
+            return importlib.import_module(f"ntp.commands.{self.command}").run(config)
         except Exception as error:
-            # Raised again below: from here Hydra would add lines of its own to what the user reads.
-            failures.append(error)
-            if "run_dir" in config and not os.path.samefile(config.run_dir, os.getcwd()):
-                with contextlib.suppress(OSError):
-                    os.rmdir(config.run_dir)  # Hydra made it, and nothing was written: only then does this succeed
+            self.failures.append(error)
             return None
+        finally:
+            with contextlib.suppress(OSError):
+                if "run_dir" in config and not os.path.samefile(config.run_dir, os.getcwd()):
+                    os.rmdir(config.run_dir)  # Hydra made it, and nothing was written: only then does this succeed
 
-    sys.argv = [f"ntp {command}" if "--help" in arguments else argv[0], *arguments]
+
+def _run(command: str, arguments: list[str]) -> None:
+    task = Task(command)
     try:
-        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=command, version_base="1.3")(task)()
+        _call_hydra(task, arguments)
+    except BaseException as error:
+        if task.finish is None:
+            raise
+        task.finish(error)
+    else:
+        if task.finish is not None:
+            task.finish(None)
+    if task.failures:
+        raise task.failures[0]
+
+
+def _call_hydra(task: Task, arguments: list[str]) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; the command line turns them into one line
+    argv = sys.argv
+    sys.argv = [f"ntp {task.command}" if "--help" in arguments else argv[0], *arguments]
+    try:
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=task.command, version_base="1.3")(task)()
     except OSError as error:
         if isinstance(error, (HydraException, BrokenPipeError)):
             raise
         # The one thing that Hydra itself does on disk is to make the run directory.
         raise ConfigError("run_dir", f"{error.filename} can't be made ({error.strerror})") from error
     except ValueError as error:
-        # What the command raises is kept above; of its own, Hydra says this of a group without an option.
+        # What the command raises is kept by the task; of its own, Hydra says this of a group without an option.
         empty = next((one.split("=")[0] for one in arguments if re.fullmatch(r"[\w/]+=(null)?", one)), None)
-        if empty is None:
+        if empty is None or isinstance(error, ConfigError):
             raise
         raise ConfigError(empty, "is a group, and needs one of its options; --help lists them") from error
     finally:
         sys.argv = argv
-    if failures:
-        raise failures[0]
 
 
 def explain(error: Exception, command: str, arguments: list[str]) -> str:
@@ -131,7 +164,8 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
             loader = GlobalHydra.instance().config_loader()
             groups = _all_groups(loader)
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
-            chosen, inner = [], []
+            chosen: list[list[str]] = []
+            inner = []
             for one in parsed:
                 name = one.key_or_group
                 if name not in groups:
@@ -147,28 +181,44 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
                 if one.package and not one.is_add():
                     inner.append(one)
                 elif one.is_sweep_override() and values:
-                    chosen.append(f"{one.get_key_element()}={values[0]}")
+                    chosen.append([f"{one.get_key_element()}={value}" for value in values])
                 else:
-                    chosen.append(str(one.input_line))
-            known = _all_keys(compose(command, overrides=chosen))
-            for one in inner:
-                package = str(one.package)
-                if package not in known:
-                    beside = [key for key in known if key.rpartition(".")[0] == package.rpartition(".")[0]]
-                    add = "" if one.is_delete() else "; a plus in front adds it"
-                    return f"{one.key_or_group}@{package}: no such key{suggestion(package, beside)}{add}"
-            known = _all_keys(compose(command, overrides=[*chosen, *(str(one.input_line) for one in inner)]))
-            for one in parsed:
-                if (
-                    one.key_or_group not in groups
-                    and one.key_or_group not in known
-                    and not (one.is_add() or one.is_delete())
-                ):
-                    names = known | set(groups)
-                    return f"{one.key_or_group}: no such key{suggestion(one.key_or_group, names)}"
+                    chosen.append([str(one.input_line)])
+            # In a sweep a key may be known to some of the options only.
+            for index in range(max(map(len, chosen), default=1)):
+                options = [choices[index % len(choices)] for choices in chosen]
+                varied = [choice for choice, choices in zip(options, chosen, strict=True) if len(choices) > 1]
+                if problem := _unknown_key(command, parsed, groups, options, inner):
+                    return f"{problem} with {' '.join(varied)}" if varied else problem
     except CONFIG_ERRORS:
         pass
     return first_line
+
+
+def _unknown_key(command: str, parsed: list[Any], groups: list[str], chosen: list[str], inner: list[Any]) -> str | None:
+    """What is wrong with the first override whose key is not in the config.
+
+    Args:
+        command: name of its root config.
+        parsed: all overrides.
+        groups: names of the config groups.
+        chosen: options of groups.
+        inner: overrides that choose an option for a place within the config.
+    """
+    known = _all_keys(compose(command, overrides=chosen))
+    for one in inner:
+        package = str(one.package)
+        if package not in known:
+            beside = [key for key in known if key.rpartition(".")[0] == package.rpartition(".")[0]]
+            add = "" if one.is_delete() else "; a plus in front adds it"
+            return f"{one.key_or_group}@{package}: no such key{suggestion(package, beside)}{add}"
+    known = _all_keys(compose(command, overrides=[*chosen, *(str(one.input_line) for one in inner)]))
+    for one in parsed:
+        if one.is_hydra_override() or one.is_add() or one.is_delete():
+            continue
+        if one.key_or_group not in groups and one.key_or_group not in known:
+            return f"{one.key_or_group}: no such key{suggestion(one.key_or_group, known | set(groups))}"
+    return None
 
 
 def _swept(override: Any) -> list[str]:

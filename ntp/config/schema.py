@@ -63,6 +63,7 @@ class TrainerConfig(Section):
     # Younger than the first version: a run that is stored without them is still read.
     time_limit_minutes: PositiveFloat | None = None
     collective_timeout_minutes: PositiveFloat = 10.0
+    auto_micro_batch: bool = False
 
 
 BUDGET_UNITS = ("steps", "tokens", "bytes", "flops", "minutes")
@@ -145,6 +146,13 @@ class TrainConfig(CommonConfig):
     logger: dict[str, Target]
     callbacks: dict[str, Target]
     sweep: SweepConfig = SweepConfig()
+
+
+class CertifyConfig(TrainConfig):
+    """``conf/certify.yaml``."""
+
+    full: bool
+    ignore: list[str]
 
 
 class EvaluateConfig(CommonConfig):

@@ -22,12 +22,13 @@ AnySection = TypeVar("AnySection", bound=Section)
 _INTERPOLATION = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 
 
-def validate(config: DictConfig, schema: type[AnySection]) -> AnySection:
+def validate(config: DictConfig, schema: type[AnySection], *, arguments: bool = True) -> AnySection:
     """Resolve and check a composed config.
 
     Args:
         config: what Hydra composed, without its own ``hydra`` node.
         schema: the typed shape.
+        arguments: check also what the classes of nodes with a ``_target_`` take, which imports them.
 
     Returns:
         The typed config; nodes with ``_target_`` stay plain dictionaries.
@@ -44,7 +45,8 @@ def validate(config: DictConfig, schema: type[AnySection]) -> AnySection:
         typed = schema.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise _explain(error, schema, plain, raw) from None
-    check_arguments(plain, raw, typed.allow_targets if isinstance(typed, CommonConfig) else [])
+    if arguments:
+        check_arguments(plain, raw, typed.allow_targets if isinstance(typed, CommonConfig) else [])
     return typed
 
 

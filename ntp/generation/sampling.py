@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ntp.config.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -64,6 +66,8 @@ class Sampling:
         probabilities_BV = self.probabilities(logits_BV, text_BT)
         if self.greedy:
             return probabilities_BV.argmax(1)
+        if not torch.isfinite(probabilities_BV).all():
+            raise ConfigError("", "what the model predicts are no finite numbers: its training has diverged")
         return torch.multinomial(probabilities_BV, 1, generator=generator)[:, 0]
 
     def _penalise(self, logits_BV: Tensor, text_BT: Tensor | None) -> Tensor:

@@ -109,3 +109,12 @@ def test_data_gives_rows_per_second_of_every_objective(tmp_path):
     for objective in result["objectives"].values():
         assert_is_spread(objective["rows_per_second"])
         assert_is_spread(objective["share_of_step"])
+
+
+@pytest.mark.slow
+def test_sweep_gives_seconds_of_a_job_and_of_its_peers(tmp_path):
+    result = benchmark("sweep.py", "--rounds", "1", "--jobs", "3", directory=tmp_path)
+    assert "python -c 'import torch, lightning'" in result["seconds"]
+    for seconds in result["seconds"].values():
+        assert seconds["min"] <= seconds["median"] <= seconds["max"]
+    assert_is_spread(result["seconds"]["a job of a sweep, from its start to the end of its first step"])

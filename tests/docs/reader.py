@@ -1,8 +1,8 @@
 """Run the commands of a page as cheaply as shows that they work.
 
 Every command is composed and validated as it stands. Then those with ``run_dir=`` or a callback train for four steps;
-those that choose a text or a tokenizer prepare it; embedded texts give their first document; a sweep is checked job by
-job; evaluation and generation run on little, on another run if theirs is a mere example. What needs a GPU or a network
+those that choose a text or a tokenizer prepare it; embedded texts give their first document; a sweep is a dry run;
+evaluation and generation run on little, on another run if theirs is a mere example. What needs a GPU or a network
 stays validated.
 """
 
@@ -65,7 +65,9 @@ def run(command: str, arguments: list[str]) -> Outcome | None:
         own_model = any(one.startswith("model=") for one in arguments)
         tiny = [one for one in TINY if not (own_model and one.startswith("model."))]
         return call("train", *fresh, *text, *tiny)
-    if command == "check" or "-m" in flags:
+    if "-m" in flags:
+        return call(command, *arguments, *text, "sweep.dry_run=true")
+    if command == "check":
         return call("check", *arguments, *text)
     if any(one.startswith(("data", "experiment=")) for one in overrides):
         from ntp.training.setup import prepare_data
@@ -105,7 +107,7 @@ def first_document(config: Any) -> str:
 
 def needs_more_than_this_machine(overrides: list[str]) -> bool:
     """Whether a command asks for a GPU or several devices, or for a name on the hub."""
-    if any(re.fullmatch(r"trainer=(gpu|ddp)|trainer\.accelerator=gpu", one) for one in overrides):
+    if any(re.fullmatch(r"trainer=(gpu|ddp)|trainer\.accelerator=gpu|sweep\.gpus=.*", one) for one in overrides):
         return True
     names = [one.split("=")[1] for one in overrides if re.match(r"data\.name=|data\.tokenizer\.path=", one)]
     return any(not Path(name).exists() for name in names)

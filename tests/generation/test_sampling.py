@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ntp.config.errors import ConfigError
 from ntp.generation.sampling import Sampling
 
 LOGITS = torch.tensor([[0.5, 0.4, 0.06, 0.04]]).log()
@@ -61,3 +62,8 @@ def test_samples_follow_the_distribution():
     drawn = Sampling().choose(LOGITS.expand(20_000, -1), None, generator)
     frequency = drawn.bincount(minlength=4) / len(drawn)
     assert frequency.tolist() == pytest.approx([0.5, 0.4, 0.06, 0.04], abs=0.015)
+
+
+def test_a_diverged_model_is_told_in_words():
+    with pytest.raises(ConfigError, match="diverged"):
+        Sampling().choose(torch.tensor([[0.0, float("nan")]]), None, None)

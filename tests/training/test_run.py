@@ -193,13 +193,16 @@ def test_numbers_of_two_validations_never_stand_together(ntp, tiny, tmp_path):
     assert len(shown & {"val/causal/loss", "val/mlm/loss"}) == 1  # a single row is of one of them
 
 
-def test_a_sweep_runs_every_combination(ntp, tiny, tmp_path):
-    assert ntp("train", "-m", *tiny, "budget.steps=1", "seed=0,1", "model.width=16,32").status == 0
+BASIC = ("-m", "hydra/launcher=basic", "budget.steps=1")
+
+
+def test_hydras_own_launcher_runs_every_combination_in_this_process(ntp, tiny, tmp_path):
+    assert ntp("train", *tiny, *BASIC, "seed=0,1", "model.width=16,32").status == 0
     assert len(list((tmp_path / "outputs/sweeps").glob("*/*/summary.json"))) == 4
 
 
-def test_one_failing_job_of_a_sweep_does_not_stop_the_others(ntp, tiny, tmp_path):
-    outcome = ntp("train", "-m", *tiny, "budget.steps=1", "model.heads=3,2")
+def test_a_failing_job_of_hydras_own_launcher_does_not_stop_the_others(ntp, tiny, tmp_path):
+    outcome = ntp("train", *tiny, *BASIC, "model.heads=3,2")
     assert outcome.status == 2
     assert "model.heads" in outcome.stderr
     assert len(list((tmp_path / "outputs/sweeps").glob("*/1/summary.json"))) == 1
