@@ -15,7 +15,9 @@ COMMANDS = {
     "evaluate": "measure a trained run on its validation text or on any other data",
     "generate": "write text with a trained run",
     "explain": "show what an objective makes of a real row",
+    "sync": "upload runs to Weights & Biases after the fact",
     "check": "validate a configuration and say what would run, without training",
+    "certify": "prove that a run goes on exactly where it was interrupted",
 }
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130

@@ -48,8 +48,8 @@ def run(config: DictConfig) -> float | None:
         print_config(plain)
     if first and resumed is None:
         directory.check_free()
-    if is_sweep() and count_devices(typed.trainer) > 1:
-        raise ConfigError("trainer.devices", "a sweep (-m) takes one device a job; start such jobs one by one")
+    if is_sweep() and option_name("hydra/launcher") == "basic" and count_devices(typed.trainer) > 1:
+        raise ConfigError("trainer.devices", "hydra/launcher=basic takes one device a job; isolated takes any number")
     seed_everything(typed.seed, workers=True, verbose=False)
     setup = set_up(typed)
     objective = (resumed and resumed.objective) or option_name("objective")
@@ -63,9 +63,9 @@ def run(config: DictConfig) -> float | None:
     training = TrainingRun(setup, directory, plain, objective, resumed.checkpoint if resumed else None)
     try:
         if first:
-            directory.claim() if resumed is None else take_over(resumed, directory, setup.prepared.digest)
+            directory.claim() if resumed is None else take_over(resumed, directory, setup)
             tell_processes_where(directory.path)
-            directory.write_config(plain, overrides())
+            directory.write_config(plain, overrides() if resumed is None else None)
             directory.write_environment()
             setup.prepared.tokenizer.save(directory.path / "tokenizer")
         facts([*lines, ("run", str(relative(directory.path)))], console)
@@ -76,6 +76,8 @@ def run(config: DictConfig) -> float | None:
         raise ConfigError(
             "run_dir", f"{directory.path} can't be written any more ({error.strerror}); earlier checkpoints are whole"
         ) from error
+    finally:
+        directory.release()
     if first:
         report(training, Console())
     return training.module.latest.get("val/loss")

@@ -12,7 +12,8 @@ from ntp.data.datasets import BatchMaker, Corruption, FixedRows, TrainingRows
 from ntp.data.example import Batch
 from ntp.data.prepare import Prepared
 from ntp.data.rows import micro_batch_size, text_windows, training_windows
-from ntp.data.sampling import DataOrder, StepSampler
+from ntp.data.sampling import DataOrder, Place, StepSampler
+from ntp.data.worker_signals import leave_signals_to_the_run
 
 
 class TextDataModule(LightningDataModule):
@@ -44,6 +45,7 @@ class TextDataModule(LightningDataModule):
         self.validation_windows = text_windows(prepared.validation, objective, config)
         self.final = False
         self.common_validation_batches = 0  # that every rank has
+        self.skipped_batches = 0  # see `DataOrder`
 
     @property
     def _ranks(self) -> tuple[int, int]:
@@ -53,15 +55,31 @@ class TextDataModule(LightningDataModule):
         """The whole run as one epoch; a resumed one from the step that it has reached."""
         rank, world_size = self._ranks
         config = self.config
-        order = DataOrder(
-            len(self.train_windows), self.train_windows.stride, config.batch_size, self.seed, config.repeat_first_batch
-        )
         size = micro_batch_size(config, world_size)
         sampler = StepSampler(self.steps, config.batch_size, size, rank, world_size)
         sampler.first_step = self.trainer.global_step if self.trainer else 0
         return self._loader(
-            TrainingRows(self.train_windows, order, self.make_batch, self.steps), sampler, config.workers
+            TrainingRows(self.train_windows, self._order(), self.make_batch, self.steps), sampler, config.workers
         )
+
+    def _order(self) -> DataOrder:
+        windows, config = self.train_windows, self.config
+        return DataOrder(
+            len(windows), windows.stride, config.batch_size, self.seed, config.repeat_first_batch, self.skipped_batches
+        )
+
+    def places(self, step: int) -> list[Place]:
+        """Where the rows of an optimizer step come from, over all ranks and micro-batches; steps count from 1."""
+        order = self._order()
+        return [order.place(example) for example in range((step - 1) * order.batch_size, step * order.batch_size)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Beside the optimizer step, all that the position in the data depends on."""
+        return {"skipped_batches": self.skipped_batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the batches left out."""
+        self.skipped_batches = state_dict["skipped_batches"]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The fixed validation rows: a part of them during the run, `EvaluationConfig.final_rows` at its end."""
@@ -86,6 +104,7 @@ class TextDataModule(LightningDataModule):
             num_workers=workers,
             pin_memory=on_gpu,
             persistent_workers=workers > 0,
+            worker_init_fn=leave_signals_to_the_run,
         )
 
 

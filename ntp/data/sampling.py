@@ -1,8 +1,8 @@
 """The order of the data, as arithmetic.
 
 Example number g of a run is row ``permutation(epoch)[g % rows]`` of epoch ``g // rows``. Global batch s holds the
-examples ``s * batch_size`` and following, whatever the number of devices, so that resuming is one integer and the same
-rows are seen at any world size.
+examples ``s * batch_size`` and following, whatever the number of devices, so that resuming is one integer (two, where
+batches were left out) and the same rows are seen at any world size.
 """
 
 from collections.abc import Iterator
@@ -40,17 +40,28 @@ class DataOrder:
         batch_size: rows of a global batch.
         seed: of the run.
         repeat_first_batch: train on the first batch for ever.
+        skipped_batches: left out so far by a run that went back to an earlier step, past the data that spoilt it: what
+            comes now has moved up by so many.
     """
 
-    def __init__(self, rows: int, stride: int, batch_size: int, seed: int, repeat_first_batch: bool = False) -> None:
+    def __init__(
+        self,
+        rows: int,
+        stride: int,
+        batch_size: int,
+        seed: int,
+        repeat_first_batch: bool = False,
+        skipped_batches: int = 0,
+    ) -> None:
         self.rows, self.stride, self.batch_size, self.seed = rows, stride, batch_size, seed
-        self.repeat_first_batch = repeat_first_batch
+        self.repeat_first_batch, self.skipped_batches = repeat_first_batch, skipped_batches
         self._epoch = -1
         self._offset = 0
         self._permutation = np.empty(0, dtype=np.int64)
 
     def place(self, example: int) -> Place:
         """Where example number ``example`` of the run comes from."""
+        example += self.skipped_batches * self.batch_size
         if self.repeat_first_batch:
             example %= self.batch_size
         epoch, index = divmod(example, self.rows)

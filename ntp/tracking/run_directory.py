@@ -103,10 +103,11 @@ class RunDirectory:
             return
         self._lock = lock
 
-    def write_config(self, config: dict[str, Any], overrides: list[str]) -> None:
-        """Keep what was asked for: the resolved config, and the overrides that led to it."""
+    def write_config(self, config: dict[str, Any], overrides: list[str] | None = None) -> None:
+        """Keep what was asked for: the resolved config and, of a new run, the overrides that led to it."""
         self._write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120))
-        self._write("overrides.yaml", yaml.safe_dump(overrides))
+        if overrides is not None:
+            self._write("overrides.yaml", yaml.safe_dump(overrides))
 
     def write_environment(self) -> None:
         """Keep what it ran on: versions, machine, state of the source tree."""

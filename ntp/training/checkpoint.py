@@ -84,7 +84,7 @@ class Checkpoint(LightningCheckpoint):
         """Compare the run's fixed validation rows; the larger final validation is not comparable with them."""
         loss, step = pl_module.validation_loss, trainer.global_step
         if trainer.state.fn != "fit":
-            if loss is not None and trainer.is_global_zero and self._saved_step == step:
+            if loss is not None and trainer.is_global_zero:
                 self.store.measure(step, loss)
             return
         improved = loss is not None and loss < self.best_loss

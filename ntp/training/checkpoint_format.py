@@ -13,7 +13,11 @@ The node ``ntp`` of a checkpoint, version 2:
 | ``metric_lines`` | lines that ``metrics.jsonl`` had |
 | ``validated_step`` | at which the last validation was |
 | ``validation_loss`` | of that validation, when it was at this step; else None |
+| ``ended`` | unit and amount of the budget where the clock or a callback has ended the training at this step; or None |
 | ``data_digest`` | of tokenizer and text |
+
+Lightning's own ``state_dict`` and ``optimizer_states`` are those of one process, whatever devices wrote them: whole
+tensors, and in the state of an optimizer each under the number that its parameter has in the optimizer's own groups.
 """
 
 from collections.abc import Callable
@@ -55,6 +59,7 @@ def _from_1(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "metric_lines": None,
         "validated_step": step,
         "validation_loss": None,
+        "ended": None,
         "data_digest": None,
     }
 

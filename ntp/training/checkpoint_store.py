@@ -57,12 +57,35 @@ class CheckpointStore:
         return self.directory / f"step-{step:08d}.ckpt"
 
     def entries(self) -> list[Entry]:
-        """What is listed, oldest first."""
+        """What is listed, oldest first; without an index that can be read, what is there and can be."""
+        listed = self._listed()
+        return self._unlisted() if listed is None else listed
+
+    def _listed(self) -> list[Entry] | None:
         try:
             listed = json.loads((self.directory / INDEX).read_text(encoding="utf-8"))
             return sorted((Entry(**one) for one in listed), key=lambda entry: entry.step)
         except (OSError, ValueError, TypeError):
-            return []
+            return None
+
+    def _unlisted(self) -> list[Entry]:
+        """Of a run of the first format, which had two files, or of one whose index is lost."""
+        found: dict[int, Entry] = {}
+        for path in [*self.directory.glob("step-*.ckpt"), self.directory / LAST, self.directory / BEST]:
+            try:
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                step, loss = checkpoint["global_step"], upgrade(checkpoint)[STATE]["validation_loss"]
+                if loss is None and path.name == BEST:
+                    loss = checkpoint["callbacks"]["Checkpoint"]["best_loss"]
+                digest, size = _sha256(path), path.stat().st_size
+            except Exception:  # a damaged file fails in many ways, each with its own exception
+                continue
+            before = found.get(step)
+            if before is None:
+                found[step] = Entry(path.name, step, loss, size, digest)
+            elif before.loss is None:
+                found[step] = replace(before, loss=loss)
+        return [found[step] for step in sorted(found)]
 
     def best(self) -> list[Entry]:
         """Those with a loss, lowest first, as many as are kept."""
@@ -71,7 +94,7 @@ class CheckpointStore:
 
     def add(self, entry: Entry) -> None:
         """List a file that has just been written, and delete what need not be kept any more."""
-        entries = [one for one in self.entries() if one.step != entry.step]
+        entries = [one for one in self._listed() or [] if one.step != entry.step]
         self._write_index([*entries, entry])
         self._link_names()
         newest, best = self.entries()[-self.keep_last :], self.best()
@@ -80,9 +103,11 @@ class CheckpointStore:
         self._delete_others(kept)
 
     def measure(self, step: int, loss: float) -> None:
-        """Say the loss of a checkpoint that was validated only after it was written."""
-        self._write_index([replace(one, loss=loss) if one.step == step else one for one in self.entries()])
-        self._link_names()
+        """Say the loss of a checkpoint that was validated only after it was written; of others nothing is said."""
+        entries = self._listed() or []
+        if any(one.step == step for one in entries):
+            self._write_index([replace(one, loss=loss) if one.step == step else one for one in entries])
+            self._link_names()
 
     def newest_whole(self) -> tuple[Entry | None, list[str]]:
         """The newest checkpoint whose bytes are those that were written, and what is wrong with newer ones."""
@@ -98,23 +123,27 @@ class CheckpointStore:
         """Drop what a run that goes on from ``step`` will write anew, and what a killed process left half-written."""
         if not self.directory.is_dir():
             return
-        kept = [entry for entry in self.entries() if entry.step <= step]
+        kept = [self._named(entry) for entry in self.entries() if entry.step <= step]
         self._write_index(kept)
         self._delete_others(kept)
         self._link_names()
+
+    def _named(self, entry: Entry) -> Entry:
+        """With a name of its own for the file, where it was found under one that others will get."""
+        path = self.path(entry.step)
+        if entry.file in (LAST, BEST) and not path.exists():
+            self._link(entry.file, path.name)
+        return replace(entry, file=path.name)
 
     def _damage(self, entry: Entry) -> str | None:
         path = self.directory / entry.file
         try:
             if path.stat().st_size != entry.bytes:
                 return f"has {path.stat().st_size} of {entry.bytes} bytes"
-            digest = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(_READ_BYTES):
-                    digest.update(block)
+            digest = _sha256(path)
         except OSError as error:
             return f"can't be read ({error.strerror})"
-        return None if digest.hexdigest() == entry.sha256 else "is damaged: its checksum is another"
+        return None if digest == entry.sha256 else "is damaged: its checksum is another"
 
     def _delete_others(self, kept: list[Entry]) -> None:
         names = {entry.file for entry in kept}
@@ -138,13 +167,15 @@ class CheckpointStore:
                 (self.directory / alias).unlink(missing_ok=True)
 
     def _link(self, name: str, alias: str) -> None:
-        temporary = self.directory / f".{alias}.{os.getpid()}.tmp"
+        path, temporary = self.directory / alias, self.directory / f".{alias}.{os.getpid()}.tmp"
+        if path.exists() and path.samefile(self.directory / name):
+            return  # renaming one name of a file to another does nothing, and leaves both
         temporary.unlink(missing_ok=True)
         try:
             os.link(self.directory / name, temporary)
         except OSError:  # a file system without hard links
             shutil.copyfile(self.directory / name, temporary)
-        _replace(temporary, self.directory / alias)
+        _replace(temporary, path)
 
 
 class CheckpointWriter(TorchCheckpointIO):
@@ -211,6 +242,14 @@ class _Hashing:
 
     def flush(self) -> None:
         """Nothing is held back here."""
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _synchronise(file: Any) -> None:

@@ -5,10 +5,11 @@ micro-batches) divided once by their number. Averaging the means of micro-batche
 sparse ones, which is invisible for causal prediction and wrong for everything else.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ntp.training.checkpoint_format import STATE, VERSION
 from ntp.training.metrics import Consumed, Progress, Totals
 from ntp.training.optimizers import BASE_LEARNING_RATE, OptimizerRecipe
 from ntp.training.schedules import Schedule
+from ntp.training.sharding import shard, whole
 
 _OF_VALIDATION = 2**32 - 1
 
@@ -73,15 +75,20 @@ class PretrainingModule(LightningModule):
         self.progress = Progress()
         self.latest: dict[str, float] = {}  # the newest value of every metric
         self.empty_steps = 0
+        self.counts: dict[str, int] = {}  # of what else is counted, by others; logged beside the training metrics
         self._consumed = Consumed()
         self._train, self._validation = Totals(), Totals()
         self._step_targets: int | Tensor = 0
+        self.step_loss: Tensor | float = 0.0  # summed over the micro-batches so far of this step
+        self.targets = 0.0  # of the last step, over all ranks
+        self.is_updating = False  # between two states of the weights
+        self._before_step: tuple[dict[str, Any], Consumed] | None = None  # what was counted, while a step is computed
         self._gradient_norm: Tensor | None = None
         self._trained: list[nn.Parameter] = []
         self._host_group: dist.ProcessGroup | None = None  # None is the default group
         self._spent = 0.0
-        # What any rank may ask of all, and how many asked before this step: no rank may save or stop alone.
-        self.requests = {"stop": 0.0, "checkpoint": 0.0}
+        # What any rank may ask of all or tell all, and its sum before this step: no rank may save, stop or skip alone.
+        self.requests = {"stop": 0.0, "checkpoint": 0.0, "skip": 0.0}
         self.agreed = dict.fromkeys(self.requests, 0.0)
         self.validated_step = -1
         self.validation_loss: float | None = None  # of the fixed rows, at `validated_step`
@@ -93,6 +100,12 @@ class PretrainingModule(LightningModule):
 
     # -- optimisation --
 
+    def configure_model(self) -> None:
+        """Cut the weights over the devices, where the strategy has laid these out for it."""
+        if self.device_mesh is not None:
+            mixed = self.trainer.precision == "bf16-mixed"
+            shard(self, self.objective, self.device_mesh["data_parallel"], mixed)
+
     def configure_optimizers(self) -> Optimizer:
         """Over model and objective: an objective may own heads."""
         return self.optimizer_recipe.build(self)
@@ -103,7 +116,9 @@ class PretrainingModule(LightningModule):
         self._seconds_before = self.progress.seconds
         if self.trainer.world_size > 1 and dist.get_backend() == "nccl":
             # Numbers that the host knows travel between hosts: no step waits for the device.
-            self._host_group = dist.new_group(backend="gloo")
+            # It should be the first to complain of a device that hangs: NCCL ends the process.
+            timeout = getattr(self.trainer.strategy, "_timeout", None)
+            self._host_group = dist.new_group(backend="gloo", timeout=timeout and 0.9 * timeout)
         self._trained = [one for one in self.parameters() if one.requires_grad]
         self._interval_step = self.trainer.global_step
         self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
@@ -121,9 +136,9 @@ class PretrainingModule(LightningModule):
         connector._first_loop_iter = first
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed everything for this micro-batch and, at the first one of a step, set the learning rate."""
-        _seed(self.device, self.seed, batch_idx, self.global_rank)
+        """Set the learning rate at the first micro-batch of a step."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._before_step = dict(self._train.sums), replace(self._consumed)
             step = self.trainer.global_step + 1
             seconds = self.seconds
             if self.budget.seconds is not None and self.trainer.world_size > 1:
@@ -135,11 +150,16 @@ class PretrainingModule(LightningModule):
             for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
                 group["lr"] = group[BASE_LEARNING_RATE] * factor
 
+    def seed_micro_batch(self, batch_idx: int) -> None:
+        """Seed everything that is random while a micro-batch is worked on, callbacks included."""
+        _seed(self.device, self.seed, batch_idx, self.global_rank)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The summed loss of a micro-batch, over a constant."""
         terms = self.objective.loss(self.model, batch)
         self._train.add(terms)
         self._step_targets = self._step_targets + terms.count
+        self.step_loss = self.step_loss + terms.sum.detach()
         self._consumed.add(batch, self.objective.training_flops(self.model, batch))
         return terms.sum / self.nominal_targets
 
@@ -149,19 +169,26 @@ class PretrainingModule(LightningModule):
         Runs after the gradients are unscaled and before they are clipped. Lightning has divided the loss by the number
         of accumulated micro-batches and DDP has averaged over ranks; both are undone here.
         """
-        targets, *requests = self._sum_over_ranks(float(self._step_targets), *self.requests.values())
+        self.targets, *requests = self._sum_over_ranks(float(self._step_targets), *self.requests.values())
         self.agreed = dict(zip(self.requests, requests, strict=True))
-        self._step_targets = 0
-        gradients = [one.grad for one in self._trained if one.grad is not None]
-        if targets == 0:
-            # Nothing was asked, so nothing is learned: without gradients no optimizer moves or decays a weight.
-            self.empty_steps += 1
+        self._step_targets, self.step_loss = 0, 0.0
+        self.is_updating = True
+        gradients = self.gradients()
+        self.empty_steps += self.targets == 0
+        if self.agreed["skip"] and self._before_step is not None:
+            self._train.sums = self._before_step[0]  # one loss that is not finite would be all of the mean
+        if self.targets == 0 or self.agreed["skip"]:
+            # Nothing is learned: without gradients no optimizer moves or decays a weight.
             optimizer.zero_grad(set_to_none=True)
         elif gradients:
             averaged = self.trainer.world_size * self.trainer.accumulate_grad_batches
-            factor = self.nominal_targets * averaged / targets
+            factor = self.nominal_targets * averaged / self.targets
             if factor != 1.0:  # on one device it is 1 whenever every position has a target
                 torch._foreach_mul_(gradients, factor)
+
+    def gradients(self) -> list[Tensor]:
+        """Of all parameters that have one."""
+        return [one.grad for one in self._trained if one.grad is not None]
 
     def any_rank(self, asked: bool) -> bool:
         """Whether any rank says so; all ranks must ask at the same place."""
@@ -182,7 +209,7 @@ class PretrainingModule(LightningModule):
     ) -> None:
         """Clip the norm over all parameters; Lightning's own clipping refuses fused optimizers in mixed precision."""
         if self.gradient_clip_norm is not None:
-            self._gradient_norm = clip_grad_norm_(self._trained, self.gradient_clip_norm)
+            self._gradient_norm = whole(clip_grad_norm_(self._trained, self.gradient_clip_norm))
 
     # -- measuring --
 
@@ -198,12 +225,19 @@ class PretrainingModule(LightningModule):
 
     def end_step(self) -> None:
         """Log after an optimizer step whose number asks for it; end a run whose time is up."""
+        self.is_updating, self._before_step = False, None
         step = self.trainer.global_step
         done = self._spent >= 1.0
         if done and self.budget.seconds is not None:
             self.trainer.should_stop = True
         if step % self.log_every_steps == 0 or step == 1 or done:
             self._log_training(step)
+
+    def forget_step(self) -> None:
+        """Take back what has been counted of a step that will not be finished."""
+        if self._before_step is not None:
+            self._train.sums, self._consumed = self._before_step
+            self._before_step = None
 
     def _log_training(self, step: int) -> None:
         if step == self._logged_step:
@@ -223,6 +257,7 @@ class PretrainingModule(LightningModule):
             metrics["train/gradient_norm"] = float(self._gradient_norm)
         if self.empty_steps:
             metrics["train/empty_steps"] = self.empty_steps
+        metrics |= {f"train/{name}": number for name, number in self.counts.items()}
         self._interval_started, self._interval_paused = now, 0.0
         self._logged_step = self._interval_step = step
         self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
@@ -242,12 +277,19 @@ class PretrainingModule(LightningModule):
         """Sums of the fixed rows."""
         self._validation.add(self.objective.loss(self.model, batch))
 
+    def keep_company(self, batch: Batch) -> None:
+        """Run a validation batch that counts for nothing, because other devices run one that does."""
+        counted = dict(self._validation.sums)
+        self.trainer.strategy.validation_step(batch, 0)
+        self._validation.sums = counted
+
     def on_validation_epoch_end(self) -> None:
         """Token-weighted means over all ranks."""
         self.count_progress()
         metrics = {f"val/{name}": value for name, value in self._validation.means(self.gather).items()}
         final = self.trainer.datamodule.final  # type: ignore[attr-defined]
-        self.validation_loss = None if final else metrics.get("val/loss")
+        loss = metrics.get("val/loss", math.nan)
+        self.validation_loss = loss if math.isfinite(loss) and not final else None  # others are compared with it
         self.validated_step = self.trainer.global_step
         # Not all rows have all metrics (a component, a precision): numbers of two validations must not stand together.
         self.latest = {name: value for name, value in self.latest.items() if not name.startswith("val/")}
@@ -268,7 +310,7 @@ class PretrainingModule(LightningModule):
         if self.trainer.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.trainer.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self._host_group)
         return values
 
     def write(self, metrics: dict[str, float]) -> None:
@@ -278,6 +320,10 @@ class PretrainingModule(LightningModule):
             logger.log_metrics(metrics | self.progress.metrics(), step=self.progress.step)
 
     # -- checkpoints --
+
+    @property
+    def _length(self) -> list[Any]:
+        return [self.budget.unit, self.budget.amount]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside Lightning's state: all that the numbers still to come depend on; see `checkpoint_format`."""
@@ -292,6 +338,7 @@ class PretrainingModule(LightningModule):
             "logged_step": self._logged_step,
             "validated_step": self.validated_step,
             "validation_loss": self.validation_loss if validated else None,
+            "ended": self._length if self.trainer.should_stop else None,
         }
         for part in self.kept_with_checkpoints:
             checkpoint[STATE] |= part()
@@ -308,6 +355,8 @@ class PretrainingModule(LightningModule):
         self.latest = dict(state["latest"])
         self.empty_steps, self._logged_step = state["empty_steps"], state["logged_step"]
         self.validated_step, self.validation_loss = state["validated_step"], state["validation_loss"]
+        if state["ended"] == self._length:
+            self.trainer.should_stop = True  # what is left is to be validated; a larger budget goes on
         place_loops(checkpoint, self.trainer.accumulate_grad_batches)
 
 
@@ -325,6 +374,9 @@ def place_loops(checkpoint: dict[str, Any], micro_batches: int) -> None:
     everything = dict.fromkeys(("ready", "started", "processed", "completed"), done)
     fit = checkpoint["loops"]["fit_loop"]
     fit["epoch_loop.batch_progress"] |= {"total": dict(everything), "current": everything, "is_last_batch": False}
+    # A validation that is owed starts from its first batch.
+    none = dict.fromkeys(everything, 0)
+    fit["epoch_loop.val_loop.batch_progress"] |= {"total": dict(none), "current": none, "is_last_batch": False}
     # One epoch is the whole run.
     epoch = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     fit["epoch_progress"] |= {"total": dict(epoch), "current": epoch}

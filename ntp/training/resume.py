@@ -1,6 +1,7 @@
 """Which run a command goes on with, from which of its checkpoints, and under which configuration."""
 
 from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 from ntp.config.errors import ConfigError
 from ntp.config.identity import NOT_OF_THE_RUN, identity
 from ntp.config.schema import Section, TrainConfig
-from ntp.tracking.metrics_file import METRICS, keep_lines
+from ntp.tracking.metric_lines import METRICS, keep_lines, keep_until
 from ntp.tracking.run_directory import RunDirectory
 from ntp.tracking.runs import newest_unfinished, read_run
+from ntp.training.budget import Budget
 from ntp.training.checkpoint import CHECKPOINTS
 from ntp.training.checkpoint_format import STATE
 from ntp.training.checkpoint_store import CheckpointStore, Entry
 from ntp.training.restore import read_checkpoint
+from ntp.training.setup import Setup
 from ntp.training.stored_config import read_stored_config, typed_config
 
 AUTO = "auto"
@@ -45,6 +48,7 @@ class Resumption:
         entry: the checkpoint to go on from; None where the run had not written any.
         damaged: what is wrong with newer checkpoints.
         objective: name of the objective, as the user chose it when the run began.
+        state: in which the run was left.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Resumption:
     entry: Entry | None
     damaged: list[str]
     objective: str | None
+    state: str
 
     @property
     def checkpoint(self) -> Path | None:
@@ -63,9 +68,10 @@ class Resumption:
     def facts(self) -> list[tuple[str, str]]:
         """What a person should know of it."""
         skipped = "".join(f"; {problem}" for problem in self.damaged)
-        if self.entry is None:
-            return [("resume", f"no checkpoint had been written yet: from the beginning{skipped}")]
-        return [("resume", f"from step {self.entry.step:,}{skipped}")]
+        if self.entry is not None:
+            return [("resume", f"from step {self.entry.step:,}{skipped}")]
+        why = "no checkpoint is whole" if self.damaged else "no checkpoint had been written yet"
+        return [("resume", f"from the beginning: {why}{skipped}")]
 
 
 def find_resumption(
@@ -104,25 +110,41 @@ def find_resumption(
     store = checkpoints_of(config, path)
     entry, damaged = store.newest_whole()
     name = str(run.summary["objective"]) if run and "objective" in run.summary else None
-    return Resumption(path, config, plain, store, entry, damaged, name)
+    return Resumption(path, config, plain, store, entry, damaged, name, state)
 
 
-def take_over(resumed: Resumption, directory: RunDirectory, data_digest: str) -> None:
+def take_over(resumed: Resumption, directory: RunDirectory, setup: Setup) -> None:
     """Make the run's directory this process's own, and bring its files to the state of the checkpoint.
 
     Raises:
-        ConfigError: another process is training in it, or the text is not what it was.
+        ConfigError: another process is training in it, the text is not what it was, or nothing is left to do.
     """
     directory.reclaim()
-    lines = 0
-    if resumed.checkpoint is not None:
+    # Metrics of the interrupted process: those that the run still has are written again when it ends.
+    directory.summary = {name: value for name, value in directory.summary.items() if "/" not in name}
+    step, lines = -1, 0
+    if resumed.entry is not None and resumed.checkpoint is not None:
         state = read_checkpoint(resumed.checkpoint, "resume")[STATE]
-        if state["data_digest"] not in (None, data_digest):
+        if state["data_digest"] not in (None, setup.prepared.digest):
             raise ConfigError("data", "the text or its tokenizer is not what this run was trained on so far")
-        lines = state["metric_lines"]
-    resumed.store.forget_after(resumed.entry.step if resumed.entry else -1)
-    if lines is not None:
+        _check_budget(resumed, setup.budget, state["progress"])
+        step, lines = resumed.entry.step, state["metric_lines"]
+    resumed.store.forget_after(step)
+    if lines is None:
+        keep_until(directory.path / METRICS, step)
+    else:
         keep_lines(directory.path / METRICS, lines)
+
+
+def _check_budget(resumed: Resumption, budget: Budget, progress: dict[str, Any]) -> None:
+    done, wanted = progress["step"], budget.steps
+    finished = resumed.state == "finished"
+    if wanted is None:
+        is_over = finished and (budget.seconds or 0.0) <= progress["seconds"]
+    else:
+        is_over = wanted < done or (finished and wanted == done)
+    if is_over:
+        raise ConfigError(f"budget.{budget.unit}", f"this run has had as much: it has done {done:,} steps")
 
 
 def checkpoints_of(config: TrainConfig, run_directory: Path) -> CheckpointStore:
@@ -140,8 +162,11 @@ def _unfinished(config: TrainConfig, plain: dict[str, Any], given_run_dir: bool,
     if run is None or not (path / "config.yaml").is_file():
         return None
     if first and run.identity != identity(plain):
-        key = _first_difference(read_stored_config(path, "run_dir"), plain, NOT_OF_THE_RUN) or "the configuration"
-        raise ConfigError("run_dir", f"{path} holds another run: {key} differs; give another directory")
+        stored = read_stored_config(path, "run_dir")
+        # Younger keys, and a run that was killed before it had written its identity, make no other run.
+        if identity(_filled(stored, plain, TrainConfig)) != identity(plain):
+            key = _first_difference(stored, plain, NOT_OF_THE_RUN) or "the configuration"
+            raise ConfigError("run_dir", f"{path} holds another run: {key} differs; give another directory")
     return path
 
 
@@ -151,7 +176,7 @@ def _budget(path: Path) -> Any:
 
 def _overlaid(stored: dict[str, Any], composed: dict[str, Any], overridden: list[str]) -> dict[str, Any]:
     """The stored configuration with what the command line sets, and with keys that are younger than it."""
-    plain = _filled(stored, composed, TrainConfig)
+    plain = _filled(deepcopy(stored), composed, TrainConfig)
     for key in overridden:
         *path, last = key.split(".")
         target, source = plain, composed

@@ -5,6 +5,8 @@ import logging
 import os
 import time
 import warnings
+from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,36 @@ from lightning import Trainer
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.memory import garbage_collection_cuda
+from rich.console import Console
 
-from ntp.config.errors import ConfigError, RunStopped
+from ntp.config.errors import ConfigError, RunFailed, RunStopped
 from ntp.config.identity import identity
 from ntp.config.instantiate import build
 from ntp.data.module import TextDataModule
 from ntp.data.rows import micro_batch_size
 from ntp.generation.answer import Request, answer
 from ntp.generation.sampling import Sampling
+from ntp.models.base import LanguageModel
 from ntp.models.flops import parameter_count
+from ntp.objectives.base import Objective
 from ntp.tracking.describe import relative
 from ntp.tracking.metrics_file import METRICS, MetricsFile
 from ntp.tracking.run_directory import RunDirectory
-from ntp.training.checkpoint import Checkpoint
-from ntp.training.checkpoint_store import CheckpointWriter
+from ntp.training.checkpoint import CHECKPOINTS, Checkpoint
+from ntp.training.checkpoint_store import LAST, CheckpointStore, CheckpointWriter
+from ntp.training.health import Health
+from ntp.training.memory import is_out_of_memory, smaller_micro_batch, what_to_lower
 from ntp.training.module import PretrainingModule
 from ntp.training.progress_bar import ProgressBar
-from ntp.training.setup import Setup
+from ntp.training.pruning import Pruned, Pruning
+from ntp.training.restore import read_checkpoint, restore_weights
+from ntp.training.rewind import Rewind, go_back
+from ntp.training.setup import Setup, bind, build_model, build_objective
+from ntp.training.sharding import EqualShares, is_sharded, units
 from ntp.training.stopping import Stopping
+from ntp.training.strategies import FSDP, FullySharded, make_strategy
+from ntp.training.watch import ending_together
 
 SAMPLE_PROMPT_TOKENS, SAMPLE_TEMPERATURE = 32, 0.8
 
@@ -44,6 +58,7 @@ for message in (
     ".*exists and is not empty.*",
     ".*logger supports TensorBoard.*",
     ".*dataloader is not resumable.*",  # it is: its sampler is told the step
+    ".*sync_dist=True.*",  # what is logged is summed over devices already
 ):
     warnings.filterwarnings("ignore", message)
 
@@ -71,9 +86,39 @@ class TrainingRun:
         self.checkpoint = checkpoint
         self.sample: tuple[str, str, str] | None = None  # a text, of which the second part is the model's
         config = setup.config
-        allow = config.allow_targets
         trainer = config.trainer
+        if trainer.auto_micro_batch and setup.world_size > 1:
+            raise ConfigError(
+                "trainer.auto_micro_batch",
+                f"works on one device, and this run has {setup.world_size}: give data.micro_batch_size",
+            )
         torch.set_float32_matmul_precision(trainer.matmul_precision)
+        self.data_config = config.data
+        self.metrics = MetricsFile(directory.path / METRICS)
+        self.loggers: list[Logger] = [self.metrics]
+        self.loggers += [
+            build(node, f"logger.{name}", allow=config.allow_targets) for name, node in config.logger.items()
+        ]
+        how_to_go_on = f"ntp train resume={relative(directory.path)}"
+        if config.allow_targets:  # what a stored configuration allows itself counts for nothing
+            how_to_go_on += f" 'allow_targets=[{','.join(config.allow_targets)}]'"
+        self.stopping = Stopping(how_to_go_on, trainer.time_limit_minutes)
+        self._assemble()
+        held_out = len(self.data.validation_windows)
+        for name in ("rows", "final_rows"):
+            if min(getattr(config.evaluation, name) or held_out, held_out) < setup.world_size:
+                raise ConfigError(
+                    f"evaluation.{name}", f"there is less than one row for each of {setup.world_size} devices"
+                )
+        self._compile()
+
+    def _assemble(self) -> None:
+        """Whatever a fit leaves its traces in, anew; the model stays, and a checkpoint may tell its weights."""
+        if is_sharded(self.setup.model):  # for the module that has been
+            self.setup.model, self.setup.objective = self._fresh_parts()
+            self._compile()
+        setup, config = self.setup, self.setup.config
+        trainer = config.trainer
         self.module = PretrainingModule(
             setup.model,
             setup.objective,
@@ -88,43 +133,56 @@ class TrainingRun:
             peak_flops=_peak_flops(trainer.peak_teraflops, trainer.precision),
         )
         self.data = TextDataModule(
-            setup.prepared, setup.objective, config.data, config.evaluation, config.seed, setup.budget.steps
+            setup.prepared, setup.objective, self.data_config, config.evaluation, config.seed, setup.budget.steps
         )
-        held_out = len(self.data.validation_windows)
-        for name in ("rows", "final_rows"):
-            if min(getattr(config.evaluation, name) or held_out, held_out) < setup.world_size:
-                raise ConfigError(
-                    f"evaluation.{name}", f"there is less than one row for each of {setup.world_size} devices"
-                )
-        self.metrics = MetricsFile(directory.path / METRICS)
         self.module.kept_with_checkpoints.append(
             lambda: {"metric_lines": self.metrics.lines, "data_digest": setup.prepared.digest}
         )
-        self.loggers: list[Logger] = [self.metrics]
-        self.loggers += [build(node, f"logger.{name}", allow=allow) for name, node in config.logger.items()]
         callbacks: list[Callback] = [
-            build(node, f"callbacks.{name}", allow=allow) for name, node in config.callbacks.items()
+            build(node, f"callbacks.{name}", allow=config.allow_targets) for name, node in config.callbacks.items()
         ]
-        how_to_go_on = f"ntp train resume={relative(directory.path)}"
-        self.stopping = Stopping(how_to_go_on, trainer.time_limit_minutes)
-        # What logs comes first and what stops comes last: Lightning calls checkpoints behind all of them.
-        self.trainer = self._build_trainer([StepEnd(), ProgressBar(trainer.progress_bar), *callbacks, self.stopping])
-        if trainer.compile:
-            setup.model.compile()  # in place: the names in checkpoints stay as they are
+        if config.sweep.trial is not None:
+            callbacks.append(Pruning(config.sweep.trial, config.sweep.metric))
+        health = [one for one in callbacks if isinstance(one, Health)]
+        others = [one for one in callbacks if not isinstance(one, Health)]
+        # What judges a step and what logs it come first, and what stops comes last: Lightning calls checkpoints behind
+        # all of them.
+        self.trainer = self._build_trainer(
+            [*health, StepEnd(), ProgressBar(trainer.progress_bar), *others, self.stopping]
+        )
+
+    def _compile(self) -> None:
+        if self.setup.config.trainer.compile:
+            # What is gathered by itself is compiled by itself.
+            cut = self.setup.config.trainer.strategy == FSDP
+            for part in chain.from_iterable(units(self.setup.model)) if cut else [self.setup.model]:
+                part.compile()  # in place: the names in checkpoints stay as they are
+
+    def _fresh_parts(self) -> tuple[LanguageModel, Objective]:
+        """Model and objective as they were in the beginning, whole."""
+        config, tokenizer, allow = self.setup.config, self.setup.prepared.tokenizer, self.setup.config.allow_targets
+        length = config.data.sequence_length
+        model = build_model(config.model, tokenizer.vocabulary_size, config.seed, length, allow)
+        objective = build_objective(config.objective, allow)
+        bind(objective, tokenizer, model, length, config.seed)
+        return model, objective
 
     def _build_trainer(self, callbacks: list[Callback]) -> Trainer:
         config, setup = self.setup.config, self.setup
         trainer, world_size = config.trainer, setup.world_size
-        accumulate = config.data.batch_size // (micro_batch_size(config.data, world_size) * world_size)
+        accumulate = config.data.batch_size // (self._micro_batch_size * world_size)
         every, steps = config.evaluation.every_steps, setup.budget.steps
         checkpoints = next((one for one in callbacks if isinstance(one, Checkpoint)), None)
         validates = every is not None and (steps is None or every <= steps)
+        strategy = make_strategy(trainer, world_size, setup.optimizer, config.allow_targets)
+        if isinstance(strategy, FullySharded):
+            callbacks = [*callbacks, EqualShares()]  # behind `Stopping`, for which the devices meet after a batch
         try:
             return Trainer(
                 accelerator=trainer.accelerator,
                 devices=trainer.devices if trainer.accelerator != "auto" else _devices(setup),
                 num_nodes=trainer.num_nodes,
-                strategy=_strategy(trainer.strategy, config.allow_targets),
+                strategy=strategy,
                 precision=trainer.precision,
                 max_epochs=-1,
                 max_steps=-1 if steps is None else steps,
@@ -134,6 +192,7 @@ class TrainingRun:
                 check_val_every_n_epoch=None if validates else 10**9,
                 limit_val_batches=None if validates else 0,
                 num_sanity_val_steps=0,
+                inference_mode=False,  # weights that fsdp gathers in inference mode can't be trained with afterwards
                 log_every_n_steps=1,  # unused: metrics go to the loggers in one call of our own
                 use_distributed_sampler=False,
                 deterministic=trainer.deterministic,
@@ -158,21 +217,103 @@ class TrainingRun:
             for logger in self.loggers:
                 if hasattr(logger, "start"):
                     logger.start(self.directory.path, self.plain, self.setup.config.tags, self.objective_name)
-            with self.stopping.listening():
-                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+            with self.stopping.listening(), self._ending_together():
+                self._fit()
                 if self.trainer.interrupted:
                     raise KeyboardInterrupt
                 self._final_validation()
             self._write_sample()
             state = "finished"
+        except Pruned:
+            state = "pruned"
         except RunStopped:
             state = "stopped"
             raise
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
             state = "stopped"
             raise KeyboardInterrupt from stop
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise RunFailed(self._what_to_lower()) from error
+            raise
         finally:
             self._close(state, time.perf_counter() - started)
+
+    def _ending_together(self) -> AbstractContextManager[None]:
+        timeout, how = self.setup.config.trainer.collective_timeout_minutes, self.stopping.how_to_go_on
+        return ending_together(self.trainer.strategy, how, timeout, lambda: self._summarize("failed"))
+
+    @property
+    def _micro_batch_size(self) -> int:
+        return micro_batch_size(self.data_config, self.setup.world_size)
+
+    @property
+    def _smaller_micro_batch(self) -> int | None:
+        return smaller_micro_batch(self._micro_batch_size, self.data_config.batch_size // self.setup.world_size)
+
+    @property
+    def _store(self) -> CheckpointStore:
+        stores = [one.store for one in self.trainer.checkpoint_callbacks if isinstance(one, Checkpoint)]
+        return stores[0] if stores else CheckpointStore(self.directory.path / CHECKPOINTS)
+
+    def _fit(self) -> None:
+        """Fit, and fit again where `Health` wants to go back, or where memory is short and may be looked after."""
+        while True:
+            rewind = None
+            try:
+                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+                return
+            except Rewind as asked:
+                rewind = asked.with_traceback(None)
+            except Exception as error:
+                if not (is_out_of_memory(error) and self._may_take_less()):
+                    raise
+            # Out here nothing holds on to what the step had allocated.
+            if rewind is None:
+                self._take_less()
+            else:
+                self._go_back(rewind)
+            self._assemble()
+            garbage_collection_cuda()
+
+    def _go_back(self, rewind: Rewind) -> None:
+        path = go_back(rewind, self._store, self.metrics.path) if self.trainer.is_global_zero else None
+        self.checkpoint = self.trainer.strategy.broadcast(path)
+        if self.checkpoint is None:
+            raise RunFailed("the run was to go on from an earlier checkpoint, and none of them can be read")
+
+    def _may_take_less(self) -> bool:
+        # In the middle of an update there is no whole state, and what it needs does not depend on the rows.
+        allowed = self.setup.config.trainer.auto_micro_batch and not self.module.is_updating
+        return allowed and self._smaller_micro_batch is not None
+
+    def _take_less(self) -> None:
+        """Keep the state at the last optimizer step, and halve the micro-batch for a fit from there."""
+        before, now, step = self._micro_batch_size, self._smaller_micro_batch, self.trainer.global_step
+        self.module.zero_grad(set_to_none=True)
+        garbage_collection_cuda()
+        self.module.train()  # a validation may be what did not fit
+        self.module.forget_step()
+        if step:
+            self.checkpoint = self._store.path(step)
+            self.trainer.save_checkpoint(self.checkpoint, weights_only=False)
+            self.trainer.strategy.checkpoint_io.teardown()  # waits for an asynchronous one
+        self.data_config = self.data_config.model_copy(update={"micro_batch_size": now})
+        Console(stderr=True, soft_wrap=True).print(
+            f"out of memory at step {step + 1} with {before} rows at a time; going on with data.micro_batch_size={now}",
+            highlight=False,
+        )
+        self._summarize("running", micro_batch_size=now)
+
+    def _what_to_lower(self) -> str:
+        return what_to_lower(
+            self.trainer.global_step + 1,
+            self._micro_batch_size,
+            self._smaller_micro_batch,
+            self.data_config,
+            alone=self.setup.world_size == 1,
+            updating=self.module.is_updating,
+        )
 
     def _final_validation(self) -> None:
         evaluation = self.setup.config.evaluation
@@ -192,14 +333,23 @@ class TrainingRun:
         ):
             return
         request = self._sample_request()
+        model, objective = setup.model, setup.objective
+        if is_sharded(model):
+            last = self._store.directory / LAST
+            if not last.is_file():
+                warnings.warn("no sample was written: weights on several devices, and no checkpoint", stacklevel=2)
+                return
+            model, objective = self._fresh_parts()
+            restore_weights({"model": model, "objective": objective}, read_checkpoint(last, "callbacks.checkpoint"), "")
         # Lightning has put the model back on the CPU; and a compiled model would compile anew for every length.
         device = self.trainer.strategy.root_device
-        model, objective = setup.model.to(device), setup.objective.to(device)
         try:
+            model, objective = model.to(device), objective.to(device)
             with torch.compiler.set_stance("force_eager"):
                 isolated = setup.config.data.documents == "isolate"
                 written = answer(model, objective, setup.prepared.tokenizer, request, isolated=isolated).texts[0]
-        except ConfigError as error:  # rows too short for a question: no reason to lose a finished run
+        # Rows too short for a question, or a whole model too large for one device: no reason to lose a finished run.
+        except (ConfigError, torch.OutOfMemoryError) as error:
             warnings.warn(f"no sample was written: {error}", stacklevel=2)
             return
         self.sample = (request.prefix, written, request.suffix or "")
@@ -246,11 +396,15 @@ class TrainingRun:
             if hasattr(logger, "summarize"):
                 logger.summarize(latest)
             if hasattr(logger, "finish"):
-                logger.finish(failed=state != "finished")
+                logger.finish(failed=state not in ("finished", "pruned"))
 
 
 class StepEnd(Callback):
-    """Lets the module log before any callback sees the step as done: Lightning's own hook of it comes after them."""
+    """Lets the module seed and log before any callback: Lightning's own hooks of it come after theirs."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """What other callbacks draw is then a function of the micro-batch too."""
+        pl_module.seed_micro_batch(batch_idx)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Only behind the last micro-batch of an optimizer step."""
@@ -260,10 +414,6 @@ class StepEnd(Callback):
 
 def _devices(setup: Setup) -> int:
     return setup.world_size // setup.config.trainer.num_nodes
-
-
-def _strategy(strategy: str | dict[str, Any], allow: list[str]) -> Any:
-    return strategy if isinstance(strategy, str) else build(strategy, "trainer.strategy", allow=allow)
 
 
 def _profiler(name: str | None, directory: Path) -> Any:

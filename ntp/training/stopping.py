@@ -40,17 +40,12 @@ class Stopping(Callback):
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Note signals instead of dying of them; a second Ctrl-C still interrupts at once."""
-        before = {one: signal.getsignal(one) for one in SIGNALS}
-        self._listen()
+        before = {one: signal.signal(one, self._note) for one in SIGNALS}
         try:
             yield
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
-
-    def _listen(self) -> None:
-        for one in SIGNALS:
-            signal.signal(one, self._note)
 
     def _note(self, number: int, _: Any) -> None:
         if number == signal.SIGINT:
@@ -74,14 +69,15 @@ class Stopping(Callback):
             + _SPARE_SECONDS
         )
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Listen again: Lightning has put handlers of its own in place."""
-        self._listen()
-        self._boundary = time.monotonic()
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Keep Lightning from listening too: its handler talks to other devices, in the middle of anything."""
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        # And it would ask all of them in front of each micro-batch.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Listen again."""
-        self._listen()
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self._boundary = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         """Tell the other devices."""
@@ -100,6 +96,8 @@ class Stopping(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Stop in the middle of a validation: the run makes up for it when it goes on."""
+        if trainer.state.fn == "fit" and _is_prepared_by_others(trainer):
+            return
         # Some devices have one batch more than others; there they are alone and must not ask.
         if batch_idx < trainer.datamodule.common_validation_batches and pl_module.any_rank(self._asked(trainer)):  # type: ignore[attr-defined]
             self._stop(trainer)
@@ -111,6 +109,13 @@ class Stopping(Callback):
         message = f"{self.reason or 'stopped'} at step {trainer.global_step}; go on with: {self.how_to_go_on}"
         # Lightning kills the first process of a run as soon as another one ends with anything but 0.
         raise RunStopped(message, self._status if trainer.is_global_zero else 0)
+
+
+def _is_prepared_by_others(trainer: Trainer) -> bool:
+    """Whether a callback does something before a validation, such as putting mean weights in, which it will undo."""
+    theirs = [one for one in trainer.callbacks if not type(one).__module__.startswith("ntp.")]  # type: ignore[attr-defined]
+    hooks = ("on_validation_start", "on_validation_epoch_start")
+    return any(getattr(type(one), hook) is not getattr(Callback, hook) for one in theirs for hook in hooks)
 
 
 def _checkpoints(trainer: Trainer) -> list[Checkpoint]:

@@ -42,6 +42,13 @@ def test_the_stratum_is_the_place_in_the_global_batch():
     assert [order.place(example).stratum for example in range(6)] == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 4), (1, 4)]
 
 
+@given(skipped=st.integers(0, 6), example=st.integers(0, 60))
+def test_batches_that_are_left_out_move_up_what_comes_behind_them(skipped, example):
+    place = orders(10, skipped_batches=skipped).place(example)
+    assert place == orders(10).place(example + 4 * skipped)
+    assert place.stratum == (example % 4, 4)
+
+
 def test_repeating_the_first_batch_gives_the_same_rows_for_ever():
     order = orders(50, batch_size=4, repeat_first_batch=True)
     assert [order.place(one) for one in range(4)] == [order.place(one) for one in range(400, 404)]
@@ -65,6 +72,24 @@ def test_a_step_holds_the_same_examples_at_any_world_size(world_size, micro_batc
             assert not step & set(batch)
             step |= set(batch)
     assert by_step == [set(range(step * batch_size, (step + 1) * batch_size)) for step in range(steps)]
+
+
+@given(rows=st.integers(1, 40), world_size=st.sampled_from([1, 2, 4]), micro_batch=st.sampled_from([1, 2, 4]))
+def test_every_row_is_seen_once_an_epoch_and_in_the_same_step_at_any_world_size(rows, world_size, micro_batch):
+    batch_size, epochs = 16, 3
+    steps = -(-epochs * rows // batch_size)
+    order = orders(rows, batch_size=batch_size)
+    alone = [order.place(example) for batch in StepSampler(steps, batch_size, batch_size, 0, 1) for example in batch]
+    shares = [StepSampler(steps, batch_size, micro_batch, rank, world_size) for rank in range(world_size)]
+    together = [
+        order.place(example)
+        for micro_batches in zip(*shares, strict=True)  # what the devices train on at the same time
+        for batch in micro_batches
+        for example in batch
+    ]
+    assert together == alone
+    for epoch in range(epochs):
+        assert sorted(one.row for one in together if one.epoch == epoch) == list(range(rows))
 
 
 @pytest.mark.parametrize("first", [0, 3])
