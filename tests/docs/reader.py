@@ -107,7 +107,7 @@ def first_document(config: Any) -> str:
 
 def needs_more_than_this_machine(overrides: list[str]) -> bool:
     """Whether a command asks for a GPU or several devices, or for a name on the hub."""
-    if any(re.fullmatch(r"trainer=(gpu|ddp)|trainer\.accelerator=gpu|sweep\.gpus=.*", one) for one in overrides):
+    if any(re.fullmatch(r"trainer=(gpu|ddp|fsdp)|trainer\.accelerator=gpu|sweep\.gpus=.*", one) for one in overrides):
         return True
     names = [one.split("=")[1] for one in overrides if re.match(r"data\.name=|data\.tokenizer\.path=", one)]
     return any(not Path(name).exists() for name in names)
