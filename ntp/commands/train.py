@@ -1,8 +1,6 @@
 """``ntp train``: train a model under an objective."""
 
-import contextlib
 import errno
-import os
 
 from lightning import seed_everything
 from omegaconf import DictConfig
@@ -38,8 +36,6 @@ def run(config: DictConfig) -> float | None:
     check_run_dir_is_given_to_all()
     resumed = find_resumption(typed, plain, overridden_keys(), given_run_dir=is_run_dir_given(), first=first)
     if resumed is not None:
-        with contextlib.suppress(OSError):
-            os.rmdir(typed.run_dir)  # Hydra made it; one that holds anything stays
         typed, plain = resumed.config, resumed.plain
     directory = RunDirectory(resumed.path if resumed else typed.run_dir)
     plain["run_dir"] = str(directory.path)

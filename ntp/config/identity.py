@@ -20,6 +20,7 @@ NOT_OF_THE_RUN = (
     "trainer.profiler",
     "trainer.peak_teraflops",
     "trainer.time_limit_minutes",
+    "trainer.auto_micro_batch",
     "trainer.collective_timeout_minutes",
 )
 """Paths, logging, and how the work is watched and kept: no number of the run depends on them."""

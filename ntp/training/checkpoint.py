@@ -1,5 +1,6 @@
 """When a run writes checkpoints."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class Checkpoint(LightningCheckpoint):
             return
         step = trainer.global_step
         # One state, one file: where a validation follows, the file should know its result.
-        if self._due(pl_module, step) and not pl_module.validation_due(step):
+        # And a state that gives no finite loss should not push out one that does.
+        if self._due(pl_module, step) and not pl_module.validation_due(step) and not pl_module.agreed["skip"]:
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -90,7 +92,8 @@ class Checkpoint(LightningCheckpoint):
         improved = loss is not None and loss < self.best_loss
         if improved:
             self.best_loss = loss  # before saving: the file should know it
-        if step and (improved or self._due(pl_module, step) or not self._periodic):
+        sound = loss is None or math.isfinite(loss)
+        if step and sound and (improved or self._due(pl_module, step) or not self._periodic):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -120,7 +120,7 @@ class Health(Callback):
             + f". {_shown(data.places(step))}; all of them are in {relative(file)}. A smaller optimizer.learning_rate "
             "may help, or callbacks.health.rewind=true, which goes on behind these rows"
         )
-        # Lightning kills the first process of a run as soon as another one ends with anything but 0.
+        # The first process of a run takes any other status of another one for a failure.
         raise RunFailed(message) if trainer.is_global_zero else RunStopped(message, 0)
 
     def _note_spike(self, trainer: Trainer, module: Any, loss: float, score: float) -> None:

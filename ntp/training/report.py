@@ -6,7 +6,8 @@ from rich.table import Table
 
 from ntp.tracking.describe import duration, relative, short
 from ntp.tracking.results import results
-from ntp.training.run import SAMPLE_TEMPERATURE, TrainingRun
+from ntp.training.run import TrainingRun
+from ntp.training.sample import TEMPERATURE
 
 
 def report(run: TrainingRun, console: Console) -> None:
@@ -27,7 +28,7 @@ def report(run: TrainingRun, console: Console) -> None:
     if run.sample is not None:
         before, written, behind = (escape(part) for part in run.sample)
         where = "between dim texts" if behind else "after a dim prompt"
-        console.print(f"\nsample at temperature {SAMPLE_TEMPERATURE}, {where}:\n", style="bold")
+        console.print(f"\nsample at temperature {TEMPERATURE}, {where}:\n", style="bold")
         console.print(f"[dim]{before}[/dim]{written}[dim]{behind}[/dim]", highlight=False, soft_wrap=True)
     path = relative(run.directory.path)
     console.print("\ngo on:", style="bold")

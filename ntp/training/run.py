@@ -23,8 +23,6 @@ from ntp.config.identity import identity
 from ntp.config.instantiate import build
 from ntp.data.module import TextDataModule
 from ntp.data.rows import micro_batch_size
-from ntp.generation.answer import Request, answer
-from ntp.generation.sampling import Sampling
 from ntp.models.base import LanguageModel
 from ntp.models.flops import parameter_count
 from ntp.objectives.base import Objective
@@ -40,13 +38,12 @@ from ntp.training.progress_bar import ProgressBar
 from ntp.training.pruning import Pruned, Pruning
 from ntp.training.restore import read_checkpoint, restore_weights
 from ntp.training.rewind import Rewind, go_back
+from ntp.training.sample import Sample, write_sample
 from ntp.training.setup import Setup, bind, build_model, build_objective
 from ntp.training.sharding import EqualShares, is_sharded, units
 from ntp.training.stopping import Stopping
 from ntp.training.strategies import FSDP, FullySharded, make_strategy
 from ntp.training.watch import ending_together
-
-SAMPLE_PROMPT_TOKENS, SAMPLE_TEMPERATURE = 32, 0.8
 
 # What Lightning would say of hardware that is not there, of its products, and of its own internals.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -84,7 +81,7 @@ class TrainingRun:
     ) -> None:
         self.setup, self.directory, self.plain, self.objective_name = setup, directory, plain, objective_name
         self.checkpoint = checkpoint
-        self.sample: tuple[str, str, str] | None = None  # a text, of which the second part is the model's
+        self.sample: Sample | None = None
         config = setup.config
         trainer = config.trainer
         if trainer.auto_micro_batch and setup.world_size > 1:
@@ -332,7 +329,6 @@ class TrainingRun:
             or not self.trainer.is_global_zero
         ):
             return
-        request = self._sample_request()
         model, objective = setup.model, setup.objective
         if is_sharded(model):
             last = self._store.directory / LAST
@@ -341,35 +337,10 @@ class TrainingRun:
                 return
             model, objective = self._fresh_parts()
             restore_weights({"model": model, "objective": objective}, read_checkpoint(last, "callbacks.checkpoint"), "")
-        # Lightning has put the model back on the CPU; and a compiled model would compile anew for every length.
-        device = self.trainer.strategy.root_device
-        try:
-            model, objective = model.to(device), objective.to(device)
-            with torch.compiler.set_stance("force_eager"):
-                isolated = setup.config.data.documents == "isolate"
-                written = answer(model, objective, setup.prepared.tokenizer, request, isolated=isolated).texts[0]
-        # Rows too short for a question, or a whole model too large for one device: no reason to lose a finished run.
-        except (ConfigError, torch.OutOfMemoryError) as error:
-            warnings.warn(f"no sample was written: {error}", stacklevel=2)
-            return
-        self.sample = (request.prefix, written, request.suffix or "")
-        self.directory.write_sample("".join(self.sample))
-
-    def _sample_request(self) -> Request:
-        """Continue the beginning of the held-out text, or write again a stretch of it that is hidden."""
-        setup, prepared = self.setup, self.setup.prepared
-        length, tokens = setup.config.data.sequence_length, setup.config.evaluation.sample_tokens
-        prompt = SAMPLE_PROMPT_TOKENS
-        if setup.objective.attention != "causal":
-            # Prompt and answer are read together, and rows longer than those of training are new to the model.
-            prompt = min(prompt, max(1, length // 4))
-            tokens = max(1, min(tokens, length // 2 - prompt))
-        held_out = prepared.validation.tokens[: 2 * prompt + tokens].tolist()
-        before = prepared.tokenizer.decode(held_out[:prompt])
-        behind = None
-        if "continue" not in setup.objective.inference:
-            behind = prepared.tokenizer.decode(held_out[prompt + tokens :])
-        return Request(before, behind, tokens=tokens, sampling=Sampling(temperature=SAMPLE_TEMPERATURE))
+        # Lightning has put the model back on the CPU.
+        self.sample = write_sample(setup, model, objective, self.trainer.strategy.root_device)
+        if self.sample is not None:
+            self.directory.write_sample("".join(self.sample))
 
     def _summarize(self, state: Any, **values: Any) -> None:
         if self.trainer.is_global_zero:

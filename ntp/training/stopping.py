@@ -107,7 +107,7 @@ class Stopping(Callback):
             for one in _checkpoints(trainer):
                 one.save(trainer)
         message = f"{self.reason or 'stopped'} at step {trainer.global_step}; go on with: {self.how_to_go_on}"
-        # Lightning kills the first process of a run as soon as another one ends with anything but 0.
+        # The first process of a run takes any other status of another one for a failure.
         raise RunStopped(message, self._status if trainer.is_global_zero else 0)
 
 
