@@ -1,8 +1,6 @@
 """One run: Lightning's Trainer around the parts, and the run directory kept true whatever happens."""
 
 import contextlib
-import logging
-import os
 import time
 import warnings
 from contextlib import AbstractContextManager
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
@@ -30,7 +27,7 @@ from ntp.tracking.describe import relative
 from ntp.tracking.metrics_file import METRICS, MetricsFile
 from ntp.tracking.run_directory import RunDirectory
 from ntp.training.checkpoint import CHECKPOINTS, Checkpoint
-from ntp.training.checkpoint_store import LAST, CheckpointStore, CheckpointWriter
+from ntp.training.checkpoint_store import LAST, CheckpointStore
 from ntp.training.health import Health
 from ntp.training.memory import is_out_of_memory, smaller_micro_batch, what_to_lower
 from ntp.training.module import PretrainingModule
@@ -40,24 +37,11 @@ from ntp.training.restore import read_checkpoint, restore_weights
 from ntp.training.rewind import Rewind, go_back
 from ntp.training.sample import Sample, write_sample
 from ntp.training.setup import Setup, bind, build_model, build_objective
-from ntp.training.sharding import EqualShares, is_sharded, units
+from ntp.training.sharding import is_sharded, units
 from ntp.training.stopping import Stopping
-from ntp.training.strategies import FSDP, FullySharded, make_strategy
+from ntp.training.strategies import FSDP
+from ntp.training.trainer import StepEnd, make_trainer
 from ntp.training.watch import ending_together
-
-# What Lightning would say of hardware that is not there, of its products, and of its own internals.
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.WARNING)
-for message in (
-    ".*LeafSpec.*",
-    ".*does not have many workers.*",
-    ".*`weights_only` was not set.*",
-    ".*exists and is not empty.*",
-    ".*logger supports TensorBoard.*",
-    ".*dataloader is not resumable.*",  # it is: its sampler is told the step
-    ".*sync_dist=True.*",  # what is logged is summed over devices already
-):
-    warnings.filterwarnings("ignore", message)
 
 
 class TrainingRun:
@@ -144,9 +128,8 @@ class TrainingRun:
         others = [one for one in callbacks if not isinstance(one, Health)]
         # What judges a step and what logs it come first, and what stops comes last: Lightning calls checkpoints behind
         # all of them.
-        self.trainer = self._build_trainer(
-            [*health, StepEnd(), ProgressBar(trainer.progress_bar), *others, self.stopping]
-        )
+        ordered = [*health, StepEnd(), ProgressBar(trainer.progress_bar), *others, self.stopping]
+        self.trainer = make_trainer(setup, self._micro_batch_size, self.directory.path, self.loggers, ordered)
 
     def _compile(self) -> None:
         if self.setup.config.trainer.compile:
@@ -163,47 +146,6 @@ class TrainingRun:
         objective = build_objective(config.objective, allow)
         bind(objective, tokenizer, model, length, config.seed)
         return model, objective
-
-    def _build_trainer(self, callbacks: list[Callback]) -> Trainer:
-        config, setup = self.setup.config, self.setup
-        trainer, world_size = config.trainer, setup.world_size
-        accumulate = config.data.batch_size // (self._micro_batch_size * world_size)
-        every, steps = config.evaluation.every_steps, setup.budget.steps
-        checkpoints = next((one for one in callbacks if isinstance(one, Checkpoint)), None)
-        validates = every is not None and (steps is None or every <= steps)
-        strategy = make_strategy(trainer, world_size, setup.optimizer, config.allow_targets)
-        if isinstance(strategy, FullySharded):
-            callbacks = [*callbacks, EqualShares()]  # behind `Stopping`, for which the devices meet after a batch
-        try:
-            return Trainer(
-                accelerator=trainer.accelerator,
-                devices=trainer.devices if trainer.accelerator != "auto" else _devices(setup),
-                num_nodes=trainer.num_nodes,
-                strategy=strategy,
-                precision=trainer.precision,
-                max_epochs=-1,
-                max_steps=-1 if steps is None else steps,
-                accumulate_grad_batches=accumulate,
-                # In micro-batches. Lightning's epochs do not exist here: one epoch is the whole run.
-                val_check_interval=every * accumulate if validates and every is not None else None,
-                check_val_every_n_epoch=None if validates else 10**9,
-                limit_val_batches=None if validates else 0,
-                num_sanity_val_steps=0,
-                inference_mode=False,  # weights that fsdp gathers in inference mode can't be trained with afterwards
-                log_every_n_steps=1,  # unused: metrics go to the loggers in one call of our own
-                use_distributed_sampler=False,
-                deterministic=trainer.deterministic,
-                default_root_dir=str(self.directory.path),
-                logger=self.loggers,
-                callbacks=callbacks,
-                plugins=[checkpoints.plugin(self.directory.path) if checkpoints else CheckpointWriter()],
-                profiler=_profiler(trainer.profiler, self.directory.path),
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                enable_checkpointing=True,
-            )
-        except (ValueError, RuntimeError) as error:  # Lightning's own refusals are written for people
-            raise ConfigError("trainer", str(error).splitlines()[0]) from error
 
     def train(self) -> None:
         """Fit, validate on all that is held out, write a sample, and leave a summary in every case."""
@@ -368,36 +310,6 @@ class TrainingRun:
                 logger.summarize(latest)
             if hasattr(logger, "finish"):
                 logger.finish(failed=state not in ("finished", "pruned"))
-
-
-class StepEnd(Callback):
-    """Lets the module seed and log before any callback: Lightning's own hooks of it come after theirs."""
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """What other callbacks draw is then a function of the micro-batch too."""
-        pl_module.seed_micro_batch(batch_idx)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Only behind the last micro-batch of an optimizer step."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            pl_module.end_step()
-
-
-def _devices(setup: Setup) -> int:
-    return setup.world_size // setup.config.trainer.num_nodes
-
-
-def _profiler(name: str | None, directory: Path) -> Any:
-    if name is None:
-        return None
-    from lightning.pytorch import profilers
-
-    classes = {
-        "simple": profilers.SimpleProfiler,
-        "advanced": profilers.AdvancedProfiler,
-        "pytorch": profilers.PyTorchProfiler,
-    }
-    return classes[name](dirpath=os.fspath(directory), filename="profile")
 
 
 def _peak_flops(teraflops: float | None, precision: str) -> float | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ntp.testing.comparison import differences, read_outcome
 from ntp.testing.interruption import Interruption, plan_interruption
+from tests.conftest import Outcome, call
 
 
 def watched(run: Path) -> tuple[str, ...]:
@@ -13,6 +14,11 @@ def watched(run: Path) -> tuple[str, ...]:
         f"+callbacks.trace={{_target_: ntp.testing.trace.Trace, directory: {notes}}}",
         f"+callbacks.interrupter={{_target_: ntp.testing.interruption.Interrupter, directory: {notes}}}",
     )
+
+
+def go_on(run: Path, *overrides: str) -> Outcome:
+    """Resume a run."""
+    return call("train", f"resume={run}", *watched(run), *overrides)  # it was copied: its watchers stand elsewhere
 
 
 def interrupt(run: Path, how: str, where: str, step: int, delay: float = 0.0) -> None:

@@ -1,87 +1,17 @@
 """Going on with a run that was interrupted: exactly where it was, and only where that is what was meant."""
 
-import hashlib
 import json
 import os
-import pickle
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from ntp.tracking.run_directory import RunDirectory
-from tests.conftest import TEXT, call, read_metrics, read_summary
-from tests.training.going_on import assert_equal, interrupt, watched
-
-# Validations, checkpoints, lines of metrics and the end fall on different steps.
-SHAPE = (
-    "budget.steps=8",
-    "evaluation.every_steps=3",
-    "evaluation.final_rows=4",
-    "evaluation.sample_tokens=0",
-    "trainer.log_every_steps=5",
-    "callbacks.checkpoint.every_steps=1",
-    "data.micro_batch_size=2",
-    "model.dropout=0.1",
-    "schedule=constant",
-)
-
-
-def status(*arguments) -> int:
-    outcome = call("train", *arguments)
-    assert outcome.status in (0, 130, 143), outcome.stderr
-    return outcome.status
-
-
-@pytest.fixture(scope="module")
-def shape(tiny):
-    return (*tiny, *SHAPE)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, shape) -> Path:
-    """A run that nothing disturbed."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert status(*shape, *watched(run), f"run_dir={run}") == 0
-    return run
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, shape) -> Path:
-    run = tmp_path_factory.mktemp("stopped") / "run"
-    interrupt(run, "SIGTERM", "accumulation", 5)
-    assert status(*shape, *watched(run), f"run_dir={run}") == 143
-    return run
-
-
-@pytest.fixture
-def stopped(original, tmp_path, monkeypatch) -> Path:
-    """A run that was stopped at step 5 of 8, with the checkpoints of steps 4 and 5, and the best of step 3."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("run", "run-notes"):
-        shutil.copytree(original.with_name(name), tmp_path / name)
-    return tmp_path / "run"
-
-
-def go_on(run: Path, *overrides: str):
-    return call("train", f"resume={run}", *watched(run), *overrides)  # it was copied: its watchers stand elsewhere
-
-
-def newest(run: Path) -> Path:
-    return max(run.glob("checkpoints/step-*.ckpt"))
-
-
-def damage(path: Path, *, size: int | None = None) -> None:
-    """Cut a file short, or flip a bit in its middle. Its other names keep the content, as a backup would."""
-    content = bytearray(path.read_bytes()[:size])
-    if size is None:
-        content[len(content) // 2] ^= 1
-    path.unlink()
-    path.write_bytes(content)
-
+from tests.conftest import TEXT, read_metrics, read_summary
+from tests.training.going_on import assert_equal, go_on, interrupt, watched
 
 # -- as if nothing had happened --
 
@@ -198,58 +128,6 @@ def test_another_division_changes_nothing_but_rounding(ntp, shape, tmp_path):
         for name in ("train/loss", "val/loss", "val/bits_per_byte", "progress/targets"):
             assert (name in ours) == (name in theirs)
             assert ours.get(name, 0) == pytest.approx(theirs.get(name, 0), rel=1e-6)
-
-
-# -- damage --
-
-
-def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(stopped, whole):
-    size = newest(stopped).stat().st_size
-    damage(newest(stopped), size=size // 2)
-    outcome = go_on(stopped)
-    assert outcome.status == 0, outcome.stderr
-    assert f"from step 4; step-00000005.ckpt has {size // 2} of {size} bytes" in outcome.stderr
-    assert_equal(whole, stopped)
-
-
-def test_a_checkpoint_with_a_flipped_bit_is_passed_over_for_the_one_before(stopped, whole):
-    damage(newest(stopped))
-    outcome = go_on(stopped)
-    assert outcome.status == 0, outcome.stderr
-    assert "from step 4; step-00000005.ckpt is damaged: its checksum is another" in outcome.stderr
-    assert_equal(whole, stopped)
-
-
-def test_without_any_whole_checkpoint_it_says_so_and_starts_from_the_beginning(stopped, whole):
-    for path in stopped.glob("checkpoints/step-*.ckpt"):
-        damage(path)
-    outcome = go_on(stopped)
-    assert outcome.status == 0, outcome.stderr
-    said = " ".join(outcome.stderr.split())
-    assert "from the beginning: no checkpoint is whole; step-00000005.ckpt is damaged" in said
-    assert said.count("its checksum is another") == 3
-    assert_equal(whole, stopped)
-
-
-def test_a_lost_index_does_no_harm(stopped, whole):
-    (stopped / "checkpoints/index.json").unlink()
-    damage(newest(stopped), size=1000)
-    for name in ("last.ckpt", "best.ckpt"):
-        (stopped / "checkpoints" / name).unlink()
-    outcome = go_on(stopped)
-    assert outcome.status == 0, outcome.stderr
-    assert "from step 4" in outcome.stderr
-    assert_equal(whole, stopped)
-
-
-def test_what_a_killed_process_left_half_written_is_removed(stopped, whole):
-    (stopped / "checkpoints/.step-00000006.ckpt.123.tmp").write_bytes(b"half")
-    (stopped / "checkpoints/step-00000006.ckpt").write_bytes(b"renamed, and not listed any more")
-    with open(stopped / "metrics.jsonl", "a") as file:
-        file.write('{"step": 6, "train/lo')
-    assert go_on(stopped).status == 0
-    assert not list(stopped.glob("checkpoints/.*.tmp"))
-    assert_equal(whole, stopped)
 
 
 # -- which run --
@@ -380,137 +258,3 @@ def test_a_directory_without_a_run_is_refused(ntp, tmp_path):
     assert "resume: nowhere is not a run directory" in outcome.stderr
     assert not (tmp_path / "nowhere").exists()
     assert not (tmp_path / "outputs").exists() or not any((tmp_path / "outputs").rglob("*.json"))
-
-
-# -- older, newer and other people's files --
-
-
-def rewrite(path: Path, change) -> None:
-    checkpoint = torch.load(path, weights_only=True)
-    change(checkpoint)
-    path.unlink()
-    torch.save(checkpoint, path)
-
-
-@pytest.fixture
-def first_format(stopped) -> Path:
-    """The run as the first version of ntp would have left it: two files, no index, and little in them."""
-
-    def to_version_1(checkpoint):
-        state = checkpoint["ntp"]
-        checkpoint["ntp"] = {"version": 1, "progress": state["progress"], "empty_steps": state["empty_steps"]}
-
-    folder = stopped / "checkpoints"
-    for name in ("last.ckpt", "best.ckpt"):
-        rewrite(folder / name, to_version_1)
-    for path in [*folder.glob("step-*.ckpt"), folder / "index.json"]:
-        path.unlink()
-    config = yaml.safe_load((stopped / "config.yaml").read_text())
-    for name in ("resume", "output_root", "sweep"):
-        config.pop(name, None)
-    for name in ("time_limit_minutes", "collective_timeout_minutes"):
-        config["trainer"].pop(name, None)
-    config["callbacks"]["checkpoint"] = {"_target_": "ntp.training.checkpoint.Checkpoint", "every_steps": None}
-    (stopped / "config.yaml").write_text(yaml.safe_dump(config))
-    summary = json.loads((stopped / "summary.json").read_text())
-    summary.pop("identity")
-    (stopped / "summary.json").write_text(json.dumps(summary))
-    return stopped
-
-
-def test_a_run_of_the_first_format_is_evaluated_and_asked(first_format):
-    for name in ("last", "best"):
-        assert call("evaluate", f"run={first_format}", f"checkpoint={name}", "rows=2").status == 0
-    assert call("generate", f"run={first_format}", "prompt=def", "tokens=4").status == 0
-
-
-def test_a_run_of_the_first_format_goes_on(first_format, whole):
-    with open(first_format / "metrics.jsonl", "a") as file:
-        file.write('{"step": 6, "val/loss": 1.0}\n')  # written behind the checkpoint
-    outcome = go_on(first_format)
-    assert outcome.status == 0, outcome.stderr
-    assert "from step 5" in outcome.stderr
-    lines, expected = read_metrics(first_format), read_metrics(whole)
-    assert [line["step"] for line in lines] == [line["step"] for line in expected]
-    assert lines[-1]["val/loss"] == expected[-1]["val/loss"]
-    assert torch.load(first_format / "checkpoints/best.ckpt", weights_only=True)["global_step"] >= 3
-
-
-def test_the_best_of_the_first_format_is_kept_until_there_is_a_better_one(first_format):
-    def brag(checkpoint):
-        checkpoint["callbacks"]["Checkpoint"]["best_loss"] = 1e-3
-
-    for name in ("last.ckpt", "best.ckpt"):
-        rewrite(first_format / "checkpoints" / name, brag)
-    assert go_on(first_format).status == 0
-    assert torch.load(first_format / "checkpoints/best.ckpt", weights_only=True)["global_step"] == 3
-
-
-def commands(run: Path) -> list[tuple[str, ...]]:
-    return [
-        ("train", f"resume={run}"),
-        ("evaluate", f"run={run}", "checkpoint=last", "rows=2"),
-        ("generate", f"run={run}", "checkpoint=last", "prompt=def"),
-    ]
-
-
-def test_a_checkpoint_of_a_newer_version_says_why_not(stopped):
-    def from_the_future(checkpoint):
-        checkpoint["ntp"]["version"] = 99
-
-    forge(stopped, lambda path: rewrite(path, from_the_future))
-    for arguments in commands(stopped):
-        outcome = call(*arguments)
-        assert outcome.status == 2
-        assert "was written by a newer ntp (format 99; this one reads up to" in outcome.stderr
-
-
-class Bomb:
-    """What a pickle can do."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.target),))
-
-
-@pytest.mark.parametrize("plain_pickle", [False, True], ids=["torch", "pickle"])
-def test_no_code_of_a_checkpoint_is_run(stopped, tmp_path, plain_pickle):
-    target = tmp_path / "executed"
-
-    def arm(path):
-        checkpoint = torch.load(path, weights_only=True)
-        checkpoint["bomb"] = Bomb(target)
-        path.unlink()
-        if plain_pickle:
-            path.write_bytes(pickle.dumps(checkpoint))
-        else:
-            torch.save(checkpoint, path)
-
-    forge(stopped, arm)
-    for arguments in commands(stopped):
-        outcome = call(*arguments)
-        assert outcome.status == 2
-        assert "is not a readable checkpoint" in outcome.stderr
-        assert "Traceback" not in outcome.stderr
-        assert not target.exists()
-    os.mkdir(target)
-    with pytest.raises(FileExistsError):  # the bomb would work
-        torch.load(stopped / "checkpoints/best.ckpt", weights_only=False)
-
-
-def forge(run: Path, change) -> None:
-    """Replace all checkpoints by changed ones, with an index that has the right checksums."""
-    folder = run / "checkpoints"
-    last = folder / "last.ckpt"
-    change(last)
-    (folder / "best.ckpt").unlink()
-    shutil.copyfile(last, folder / "best.ckpt")
-    listed = json.loads((folder / "index.json").read_text())
-    for entry in listed:
-        path = folder / entry["file"]
-        path.unlink()
-        shutil.copyfile(last, path)
-        entry |= {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    (folder / "index.json").write_text(json.dumps(listed))
