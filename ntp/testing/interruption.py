@@ -68,6 +68,7 @@ class Interrupter(Callback):
         self.file = Path(directory) / _FILE
         self._plan: Interruption | None = None
         self._step_began = self._step_seconds = 0.0
+        self._timer: threading.Timer | None = None  # at a moment
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Read the plan."""
@@ -80,9 +81,14 @@ class Interrupter(Callback):
             began, self._step_began = self._step_began, now
             self._step_seconds = now - (began or now)
             if (plan := self._planned("moment", trainer.global_step + 1)) is not None:
-                timer = threading.Timer(plan.delay * self._step_seconds, self._strike, args=(plan,))
-                timer.daemon = True
-                timer.start()
+                self._timer = threading.Timer(plan.delay * self._step_seconds, self._strike, args=(plan,))
+                self._timer.daemon = True
+                self._timer.start()
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """The last moment there is: steps may take less time than the one before did."""
+        if self._timer is not None:
+            self._timer.join()
 
     def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
         """In the middle of an optimizer step, or in front of its update where it has a single micro-batch."""
