@@ -96,7 +96,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=["nano"], help="separated by commas (nano)")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=["nano"], help="with commas (nano)")
     parser.add_argument("--length", type=int, default=256, help="positions of a row (256)")
     parser.add_argument("--batch", type=int, default=16, help="rows of a step (16)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of the steps (all cores)")
