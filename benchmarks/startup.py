@@ -18,13 +18,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from arms.settings import Settings
 from harness.corpus import write_corpus
 from harness.laps import Arm
 from harness.machine import available_cores, describe_machine, write_json
-from harness.statistics import Spread, spread
+from harness.statistics import spread
+from harness.tables import seconds_table
 
 NTP = (sys.executable, "-m", "ntp")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -53,7 +53,7 @@ def main() -> None:
             for _ in track(range(options.rounds + 1), "measuring", console=Console(stderr=True), transient=True)
         ][1:]
     seconds = {what: spread([one[what] for one in rounds]) for what in rounds[0]}
-    Console().print(_table(seconds))
+    Console().print(seconds_table(seconds, "seconds of a whole process"))
     write_json(
         options.output,
         {"benchmark": "startup", "machine": machine, "settings": {"rounds": options.rounds}, "seconds": seconds},
@@ -96,16 +96,6 @@ def _first_step(directory: Path) -> float:
         return time.perf_counter() - started
     finally:
         arm.end()
-
-
-def _table(seconds: dict[str, Spread]) -> Table:
-    table = Table(title="seconds of a whole process", title_justify="left")
-    table.add_column("")
-    for column in ("median", "min", "max"):
-        table.add_column(column, justify="right")
-    for what, value in seconds.items():
-        table.add_row(what, f"{value['median']:.2f}", f"{value['min']:.2f}", f"{value['max']:.2f}")
-    return table
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from arms.first_step import FILE
 from arms.settings import Settings
 from harness.corpus import write_corpus
 from harness.machine import describe_machine, write_json
-from harness.statistics import Spread, spread
+from harness.statistics import spread
+from harness.tables import seconds_table
 
 ROOT = Path(__file__).resolve().parent
 TRAIN = (sys.executable, "-m", "ntp", "train")
@@ -53,7 +53,7 @@ def main() -> None:
             for number in track(range(options.rounds + 1), "measuring", console=Console(stderr=True), transient=True)
         ][1:]
     seconds = {what: spread([one[what] for one in rounds]) for what in rounds[0]}
-    Console().print(_table(seconds))
+    Console().print(seconds_table(seconds, "seconds"))
     settings = {"rounds": options.rounds, "jobs": options.jobs}
     write_json(options.output, {"benchmark": "sweep", "machine": machine, "settings": settings, "seconds": seconds})
 
@@ -139,16 +139,6 @@ def _process(command: tuple[str, ...], directory: Path) -> None:
 def _environment(directory: Path) -> dict[str, str]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NTP_CACHE": str(directory / "cache")}
-
-
-def _table(seconds: dict[str, Spread]) -> Table:
-    table = Table(title="seconds", title_justify="left")
-    table.add_column("")
-    for column in ("median", "min", "max"):
-        table.add_column(column, justify="right")
-    for what, value in seconds.items():
-        table.add_row(what, f"{value['median']:.2f}", f"{value['min']:.2f}", f"{value['max']:.2f}")
-    return table
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@ import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ntp.config.errors import ConfigError
 from ntp.config.schema import Section
 from ntp.config.types import Count, PositiveFloat, PositiveInt
-from ntp.config.validation import validate
 from ntp.sweep.executor import Executor
 from ntp.sweep.job import Job
+from ntp.sweep.options import read_options
 
 
 class SubmititOptions(Section):
@@ -50,21 +50,6 @@ class RayOptions(Section):
     num_cpus: PositiveFloat | None
     resources: dict[str, float]
     runtime_env: dict[str, Any]
-
-
-AnyOptions = TypeVar("AnyOptions", bound=Section)
-
-
-def read_options(schema: type[AnyOptions], options: dict[str, Any]) -> AnyOptions:
-    """The options of a launcher, checked.
-
-    Raises:
-        ConfigError: names the key that is wrong.
-    """
-    try:
-        return validate(OmegaConf.create(options), schema)
-    except ConfigError as error:
-        raise ConfigError(f"hydra.launcher.{error.key}", error.problem) from None
 
 
 def import_extra(module: str, extra: str) -> Any:
@@ -124,7 +109,7 @@ def slurm_executor(options: dict[str, Any], config: DictConfig) -> Executor:
     Raises:
         ConfigError: an option is wrong, or submitit is not installed.
     """
-    given = read_options(SlurmOptions, options)
+    given = read_options(SlurmOptions, options, "hydra.launcher")
     import_extra("submitit", "slurm")
     from ntp.sweep.submitit_executors import SlurmExecutor
 
@@ -133,7 +118,7 @@ def slurm_executor(options: dict[str, Any], config: DictConfig) -> Executor:
 
 def local_executor(options: dict[str, Any], config: DictConfig) -> Executor:
     """What runs the jobs of ``hydra/launcher=submitit_local``; see `slurm_executor`."""
-    given = read_options(SubmititOptions, options)
+    given = read_options(SubmititOptions, options, "hydra.launcher")
     import_extra("submitit", "slurm")
     from ntp.sweep.submitit_executors import LocalExecutor
 
@@ -144,7 +129,7 @@ def ray_executor(options: dict[str, Any], config: DictConfig) -> Executor:
     """What runs the jobs of ``hydra/launcher=ray``; see `slurm_executor`."""
     from ntp.sweep.ray_executor import RayExecutor
 
-    return RayExecutor(read_options(RayOptions, options))
+    return RayExecutor(read_options(RayOptions, options, "hydra.launcher"))
 
 
 def sweep_directory(config: DictConfig) -> Path:

@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from ntp.config.errors import ConfigError, RunFailed, RunStopped
 from ntp.config.identity import identity
@@ -18,6 +18,7 @@ from ntp.config.schema import Section, TrainConfig
 from ntp.config.types import PositiveInt, Seed
 from ntp.config.validation import resolve, validate
 from ntp.sweep.job import JobResult
+from ntp.sweep.options import read_options
 from ntp.sweep.random_search import draw
 from ntp.sweep.results import ENDED, Trial, conclude
 from ntp.sweep.space import Space, read_space
@@ -50,9 +51,6 @@ class OptunaOptions(RandomOptions):
     pruner_options: dict[str, Any] | None
     storage: str | None
     study: str | None
-
-
-AnyOptions = TypeVar("AnyOptions", bound=GridOptions)
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def grid_search(arguments: list[str], options: dict[str, Any], around: Surroundi
         options: of the sweeper.
         around: what Hydra gives it.
     """
-    given = read_options(GridOptions, options)
+    given = read_options(GridOptions, options, "hydra.sweeper")
     space = read_space(arguments, given.params, around.context.config_loader, must_vary=False)
     return around.run_all(space, space.combinations(), given.direction)
 
@@ -132,7 +130,7 @@ def random_search(arguments: list[str], options: dict[str, Any], around: Surroun
         options: of the sweeper.
         around: what Hydra gives it.
     """
-    given = read_options(RandomOptions, options)
+    given = read_options(RandomOptions, options, "hydra.sweeper")
     space = read_space(arguments, given.params, around.context.config_loader)
     tolerate_failures(around.launcher)
     return around.run_all(space, [draw(space, given.seed, number) for number in range(given.n_trials)], given.direction)
@@ -148,7 +146,7 @@ def optuna_search(arguments: list[str], options: dict[str, Any], around: Surroun
     """
     from ntp.sweep.optuna_search import OptunaSearch, Proposing
 
-    given = read_options(OptunaOptions, options)
+    given = read_options(OptunaOptions, options, "hydra.sweeper")
     space = read_space(arguments, given.params, around.context.config_loader)
     proposing = Proposing(
         given.n_trials,
@@ -206,18 +204,6 @@ def tolerate_failures(launcher: Any) -> None:
     """In a search a failed job is a result like others: a learning rate that diverges."""
     if (sweep := getattr(launcher, "sweep", None)) is not None:
         sweep.tolerates_failures = True
-
-
-def read_options(schema: type[AnyOptions], options: dict[str, Any]) -> AnyOptions:
-    """The options of a sweeper, checked.
-
-    Raises:
-        ConfigError: names the key that is wrong.
-    """
-    try:
-        return validate(OmegaConf.create(options), schema)
-    except ConfigError as error:
-        raise ConfigError(f"hydra.sweeper.{error.key}", error.problem) from None
 
 
 def check_corners(space: Space, around: Surroundings) -> dict[str, Any]:

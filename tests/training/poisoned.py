@@ -130,7 +130,7 @@ class RecordsBatches(Callback):
 
 
 class LimitsMemory(Callback):
-    """Grants the process so many bytes beyond what it has when training starts for the first time."""
+    """Grants training so many bytes beyond what the process has when it starts for the first time."""
 
     def __init__(self, more: float) -> None:
         self.more = int(more)
@@ -140,4 +140,7 @@ class LimitsMemory(Callback):
             return
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + self.more
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+    def on_train_end(self, *_):
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
