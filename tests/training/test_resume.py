@@ -115,8 +115,7 @@ def test_a_budget_in_minutes_counts_the_time_before(ntp, tiny, tmp_path):
     assert seconds == sorted(seconds)
     assert seconds[30] >= before
     assert seconds[-3] < 3.0 <= read_summary(run)["progress/seconds"]
-    # The cosine comes down by the clock; how far before the last step begins is up to the machine.
-    assert lines[-1]["train/learning_rate"] < lines[20]["train/learning_rate"]
+    assert lines[-1]["train/learning_rate"] < 0.2 * lines[20]["train/learning_rate"]  # the cosine has come down
 
 
 def test_another_division_changes_nothing_but_rounding(ntp, shape, tmp_path):
