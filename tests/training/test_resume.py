@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ntp.tracking.run_directory import RunDirectory
+from ntp.training.schedules import Cosine
 from tests.conftest import TEXT, read_metrics, read_summary
 from tests.training.going_on import assert_equal, go_on, interrupt, watched
 
@@ -100,7 +101,8 @@ def test_checkpoints_are_written_when_the_minutes_are_over(ntp, tiny, tmp_path):
 def test_a_budget_in_minutes_counts_the_time_before(ntp, tiny, tmp_path):
     run = tmp_path / "run"
     options = (*tiny, "budget.steps=null", "budget.minutes=0.05", "evaluation.every_steps=null", *watched(run))
-    interrupt(run, "SIGTERM", "accumulation", 30)
+    options += ("optimizer.learning_rate=1e-3", "schedule=cosine", "schedule.warmup_fraction=0")
+    interrupt(run, "SIGTERM", "accumulation", 10)
     assert ntp("train", *options, "run_dir=run").status == 143
     before = read_summary(run)["progress/seconds"]
     assert 0 < before < 3
@@ -113,9 +115,14 @@ def test_a_budget_in_minutes_counts_the_time_before(ntp, tiny, tmp_path):
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     seconds = [line["progress/seconds"] for line in lines]
     assert seconds == sorted(seconds)
-    assert seconds[30] >= before
+    assert seconds[10] >= before
     assert seconds[-3] < 3.0 <= read_summary(run)["progress/seconds"]
-    assert lines[-1]["train/learning_rate"] < 0.2 * lines[20]["train/learning_rate"]  # the cosine has come down
+    # A step's rate is set while its first micro-batch begins: after the line before it, before its own.
+    cosine, highest = Cosine(warmup_fraction=0.0), 1e-3
+    for begun, ended, line in zip([0.0, *seconds], seconds, lines, strict=False):
+        late, early = (highest * cosine.factor(line["step"], min(at / 3.0, 1.0)) for at in (ended, begun))
+        assert late - 1e-12 <= line["train/learning_rate"] <= early + 1e-12
+    assert lines[-1]["train/learning_rate"] == pytest.approx(highest * cosine.final_fraction)
 
 
 def test_another_division_changes_nothing_but_rounding(ntp, shape, tmp_path):
