@@ -50,8 +50,10 @@ def collate(
     needs_segments = not (one_document or (attention == "causal" and padded_behind))
 
     order = private = None
+    parts = np.zeros((len(examples), 2), dtype=np.int64)
     if attention in ("prefix", "ordered"):
         order = _stack([_or(one.order, len(one), 0) for one in examples], shape, 0)
+        parts = _sources_and_decoded(order, segments)
         if any(one.private is not None for one in examples):
             private = _stack([_or(one.private, len(one), False) for one in examples], shape, False)
 
@@ -78,13 +80,24 @@ def collate(
         positions=None if positions is None else torch.from_numpy(positions),
         extra={name: torch.from_numpy(array) for name, array in _extra(examples, shape).items()},
         tallies=[
-            _tally(one, token_bytes, int(np.count_nonzero(~padding)), 0 if read_bytes is None else read_bytes[line])
-            for line, (one, padding) in enumerate(zip(examples, is_padding, strict=True))
+            _tally(
+                one, token_bytes, int(np.count_nonzero(~padding)), 0 if read_bytes is None else read_bytes[line], part
+            )
+            for line, (one, padding, part) in enumerate(zip(examples, is_padding, parts.tolist(), strict=True))
         ],
     )
 
 
-def _tally(example: Example, token_bytes: np.ndarray, read_tokens: int, read_bytes: int) -> Tally:
+def _sources_and_decoded(order: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """[B, 2], how many positions an encoder would read and how many a decoder behind it."""
+    is_real = segments != PADDING_SEGMENT
+    is_source = is_real & (order == 0)
+    goes_on = is_source[:, 1:] & (segments[:, 1:] == segments[:, :-1])
+    is_last = is_source & ~np.pad(goes_on, ((0, 0), (0, 1)))
+    return np.stack([is_source.sum(1), (is_last | (is_real & ~is_source)).sum(1)], axis=1)
+
+
+def _tally(example: Example, token_bytes: np.ndarray, read_tokens: int, read_bytes: int, parts: Sequence[int]) -> Tally:
     trained = example.targets[example.targets != IGNORE]
     target_bytes = token_bytes[trained] if example.target_bytes is None else example.target_bytes
     return Tally(
@@ -94,6 +107,8 @@ def _tally(example: Example, token_bytes: np.ndarray, read_tokens: int, read_byt
         read_tokens=read_tokens,
         read_bytes=read_bytes if example.read_bytes is None else example.read_bytes,
         component=example.component,
+        sources=parts[0],
+        decoded=parts[1],
     )
 
 

@@ -171,6 +171,8 @@ class Tally:
         read_tokens: positions that are not padding.
         read_bytes: bytes of text that were read.
         component: of a mixture, outermost first.
+        sources: positions of order 0, where the batch has orders: what an encoder reads.
+        decoded: the others and the last of each source, likewise: what a decoder behind an encoder reads.
     """
 
     targets: int
@@ -179,6 +181,8 @@ class Tally:
     read_tokens: int
     read_bytes: int
     component: tuple[int, ...] = ()
+    sources: int = 0
+    decoded: int = 0
 
 
 class Batch:
@@ -231,6 +235,11 @@ class Batch:
     def target_count(self) -> int:
         """N."""
         return sum(row.targets for row in self.tallies)
+
+    @property
+    def target_rows(self) -> np.ndarray:
+        """[N] int64, the row of each target."""
+        return np.repeat(np.arange(self.rows), [row.targets for row in self.tallies])
 
     @property
     def count(self) -> int:

@@ -1,19 +1,15 @@
 """From a corpus to token stores, once: everything that shaped the result is the key under which it is kept."""
 
-import contextlib
-import errno
 import hashlib
 import importlib.metadata
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ntp.config.errors import ConfigError
+from ntp.data.cache import cached, entry_path
 from ntp.data.corpora.base import Corpus
 from ntp.data.split import Texts, Validation, divide
 from ntp.data.store import FORMAT, DamagedStore, TokenStore, write_store
@@ -25,7 +21,6 @@ CODE_VERSION = 1
 """Changes whenever the same corpus and recipe would be divided, cleaned or tokenised in another way."""
 
 Part = Literal["train", "validation", "all"]
-Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -101,10 +96,25 @@ def prepare(
             raise DamagedStore("its tokenizer has changed")
         return Prepared(tokenizer, train, held_out, tuple(notes), digest)
 
-    prepared, damage = _cached(Path(cache_dir).expanduser() / "prepared", digest, build, load)
+    prepared, damage = cached(Path(cache_dir).expanduser() / "prepared", digest, build, load)
     if damage is None:
         return prepared
     return Prepared(prepared.tokenizer, prepared.train, prepared.validation, (*prepared.notes, damage), digest)
+
+
+def prepared_training_text(cache_dir: Path | str, digest: str | None) -> TokenStore | None:
+    """What a run learned from, if it is still in the cache; nothing is made.
+
+    Args:
+        cache_dir: where prepared data is kept.
+        digest: of `Prepared`; None for a run that does not know it.
+    """
+    if digest is None:
+        return None
+    try:
+        return TokenStore.open(entry_path(Path(cache_dir).expanduser() / "prepared", digest) / "train")
+    except DamagedStore:
+        return None
 
 
 def prepare_text(
@@ -148,7 +158,7 @@ def prepare_text(
     def load(folder: Path) -> TokenStore:
         return TokenStore.open(folder / split)
 
-    return _cached(Path(cache_dir).expanduser() / "texts", _digest(shape), build, load)[0]
+    return cached(Path(cache_dir).expanduser() / "texts", _digest(shape), build, load)[0]
 
 
 def _everything(corpus: Corpus) -> Iterator[str]:
@@ -174,61 +184,3 @@ def _description(corpus: Corpus, shape: dict[str, Any]) -> dict[str, Any]:
 def _write(folder: Path, texts: Texts, tokenizer: Tokenizer, description: dict[str, Any]) -> TokenStore:
     with Progress(f"tokenising for {description['split']}", texts.characters) as progress:
         return write_store(folder, progress.over(texts), tokenizer, description)
-
-
-def _cached(
-    root: Path, digest: str, build: Callable[[Path], None], load: Callable[[Path], Loaded]
-) -> tuple[Loaded, str | None]:
-    """A cache entry, built where there is none or a damaged one.
-
-    Returns:
-        What ``load`` makes of the entry's directory, and a note where a damaged entry was replaced.
-    """
-    from filelock import FileLock
-
-    # A whole digest in a path is longer than some file systems take beside a user's own directories.
-    entry = root / digest[:24]
-    damage = None
-    with _disk_errors_explained(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{entry.name}.lock"):
-            if entry.exists():
-                try:
-                    return load(entry), None
-                except (DamagedStore, OSError, ValueError, KeyError) as error:
-                    damage = f"the cache entry {entry} was damaged ({error}) and has been made again"
-                    shutil.rmtree(entry)
-            # What a killed process left behind: the lock says that nobody is working on it.
-            for leftover in root.glob(f".{entry.name}.*.building"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            building = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".building", dir=root))
-            try:
-                build(building)
-                building.chmod(0o777 & ~_umask())
-                building.rename(entry)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
-            return load(entry), damage
-
-
-@contextlib.contextmanager
-def _disk_errors_explained(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except DamagedStore as error:  # straight after it was written
-        raise ConfigError("data.cache_dir", f"{root} does not keep what is written to it: {error}") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = f"no space left in {root}; free some or put the cache elsewhere (nothing half-written was left)"
-            raise ConfigError("data.cache_dir", problem) from error
-        # A file of the corpus that cannot be read is another matter.
-        if error.filename is not None and Path(str(error.filename)).is_relative_to(root.parent):
-            raise ConfigError("data.cache_dir", f"{root} cannot be written: {error.strerror}") from error
-        raise
-
-
-def _umask() -> int:
-    """The process's mask for new files; mkdtemp ignores it, and a cache may be shared by a group."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -9,11 +9,12 @@ from torch import nn
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block, and the mode as it was behind it."""
-    were_training = [module.training for module in modules]
+    # Of every part by itself: some may be in evaluation mode while the others are trained.
+    before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
     try:
         yield
     finally:
-        for module, was_training in zip(modules, were_training, strict=True):
-            module.train(was_training)
+        for part, was_training in before:
+            part.training = was_training

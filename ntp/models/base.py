@@ -1,13 +1,13 @@
 """What the rest of ntp may ask of any model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
 from ntp.config.errors import ConfigError
-from ntp.data.example import Attention
+from ntp.data.example import Attention, Tally
 from ntp.models.cache import KVCache
 
 
@@ -47,6 +47,14 @@ class LanguageModel(nn.Module, ABC):
         and sees all that it holds. The last of the hidden states predicts what comes next.
         """
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """What makes hidden states of hidden states, from the first to the last; empty where a model does not tell.
+
+        Each gives [B, S, D] for the first S positions of rows that are only read, padding behind them left out or not.
+        """
+        return ()
+
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores [..., V] float32 of hidden states [..., D]."""
@@ -61,6 +69,10 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def forward_flops(self, length: int, targets: int) -> int:
         """Matrix FLOPs of one row of ``length`` positions, ``targets`` of which go through the head."""
+
+    def row_flops(self, length: int, row: Tally) -> int:
+        """Those of a row of a batch, of ``length`` positions with padding; as it would be in a batch of its own."""
+        return self.forward_flops(length, row.targets)
 
     def embed(self, tokens_BL: Tensor, positions: Tensor | None = None) -> Tensor:
         """What the first block reads, [B, L, D], for objectives with layers of their own.

@@ -12,6 +12,7 @@ Legend: B rows, L positions of a row, S positions of a row of sources, T positio
 query heads, G key and value heads, H width of a head, M width of the feed-forward network, N targets, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from ntp.config.errors import ConfigError
 from ntp.config.types import PositiveFloat, PositiveInt, Probability
 from ntp.data.collate import PADDING_SEGMENT
-from ntp.data.example import Attention
+from ntp.data.example import Attention, Tally
 from ntp.models import flops, head
 from ntp.models.attention import Pattern
 from ntp.models.base import LanguageModel
@@ -146,6 +147,11 @@ class EncoderDecoder(LanguageModel):
         """The weights of the head, [V, D]: those of the token embeddings if the two are tied."""
         return self.token_embedding.weight if self.head is None else self.head.weight
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The blocks of the encoder: a text that is only read is a source."""
+        return list(self.encoder.blocks)
+
     def forward(
         self,
         tokens_BL: Tensor,
@@ -248,6 +254,15 @@ class EncoderDecoder(LanguageModel):
             self.encoder.forward_flops(sources)
             + self.decoder.forward_flops(targets, sources)
             + flops.head_flops(self.width, self.vocabulary_size, targets)
+        )
+
+    def row_flops(self, length: int, row: Tally) -> int:
+        """Those of a row of a batch: padding is left out, and several documents have several sources."""
+        sources, decoded = max(1, row.sources), max(1, row.decoded)
+        return (
+            self.encoder.forward_flops(sources)
+            + self.decoder.forward_flops(decoded, sources)
+            + flops.head_flops(self.width, self.vocabulary_size, row.targets)
         )
 
 

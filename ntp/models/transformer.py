@@ -8,6 +8,7 @@ Legend: B rows, L positions of a row, D width, K query heads, G key and value he
 the feed-forward network, N targets, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
@@ -140,6 +141,11 @@ class Transformer(LanguageModel):
     def output_weight(self) -> Tensor:
         """The weights of the head, [V, D]: those of the token embeddings if the two are tied."""
         return self.token_embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The blocks."""
+        return list(self.stack.blocks)
 
     def forward(
         self,

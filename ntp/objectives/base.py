@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -18,13 +18,10 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from ntp.data.example import Attention, Batch, Draw, Example, Row
+from ntp.data.example import IGNORE, Attention, Batch, Draw, Example, Row, Tally
 from ntp.data.tokenizers import Tokenizer
 from ntp.objectives.query import Decode, Query
-
-Likelihood = Literal["exact", "bound", "pseudo", "none"]
-"""What the loss says of the text that it speaks for: its negative log-likelihood (given what was read), an upper bound
-of it, something that looks like one, or nothing."""
+from ntp.objectives.question import Likelihood, Question, QuestionKind, Way
 
 Inference = Literal["continue", "infill"]
 
@@ -97,6 +94,10 @@ class Scorer(Protocol):
         """Matrix FLOPs of one row of ``length`` positions, ``targets`` of which go through the head."""
         ...
 
+    def row_flops(self, length: int, row: Tally, /) -> int:
+        """Matrix FLOPs of a row of a batch, which is ``length`` positions with padding."""
+        ...
+
 
 @dataclass
 class LossTerms:
@@ -139,6 +140,46 @@ class TargetNll:
         return self.nll if self.weights is None else self.nll * self.weights
 
 
+@dataclass
+class TargetStates:
+    """Every target of a batch with the hidden state that predicts it.
+
+    Attributes:
+        hidden: [N, D].
+        targets: [N] int64.
+        index: [N] int64, where in the flattened [B * L] they are; None where every position has one.
+        weights: [N] float32, or None for 1.
+    """
+
+    hidden: Tensor
+    targets: Tensor
+    index: Tensor | None
+    weights: Tensor | None
+
+
+def forward(model: Scorer, batch: Batch) -> Tensor:
+    """The last hidden states of a batch, [B, L, D]."""
+    return model(
+        batch.tokens,
+        attention=batch.attention,
+        order=batch.order,
+        segments=batch.segments,
+        private=batch.private,
+        positions=batch.positions,
+    )
+
+
+def target_states(model: Scorer, batch: Batch) -> TargetStates:
+    """One forward, and what of it the targets need."""
+    hidden_BLD = forward(model, batch)
+    hidden_ND, targets_N, index = hidden_BLD.flatten(0, 1), batch.targets.flatten(), batch.target_index
+    weights_N = None if batch.weights is None else batch.weights.flatten()
+    if index is not None:
+        hidden_ND, targets_N = hidden_ND[index], targets_N[index]
+        weights_N = None if weights_N is None else weights_N[index]
+    return TargetStates(hidden_ND, targets_N, index, weights_N)
+
+
 def target_nll(model: Scorer, batch: Batch, *, excluded: int | None = None) -> TargetNll:
     """Cross-entropy of every target. The head runs only where there is one, so that masked LM pays for 15% of it.
 
@@ -147,20 +188,9 @@ def target_nll(model: Scorer, batch: Batch, *, excluded: int | None = None) -> T
         batch: any; a batch without targets gives empty tensors that are still connected to the graph.
         excluded: an id of probability 0.
     """
-    hidden_BLD = model(
-        batch.tokens,
-        attention=batch.attention,
-        order=batch.order,
-        segments=batch.segments,
-        private=batch.private,
-        positions=batch.positions,
-    )
-    hidden_ND, targets_N, index = hidden_BLD.flatten(0, 1), batch.targets.flatten(), batch.target_index
-    weights_N = None if batch.weights is None else batch.weights.flatten()
-    if index is not None:
-        hidden_ND, targets_N = hidden_ND[index], targets_N[index]
-        weights_N = None if weights_N is None else weights_N[index]
-    return TargetNll(model.token_nll(hidden_ND, targets_N, excluded=excluded), targets_N, index, weights_N)
+    states = target_states(model, batch)
+    nll_N = model.token_nll(states.hidden, states.targets, excluded=excluded)
+    return TargetNll(nll_N, states.targets, states.index, states.weights)
 
 
 class Objective(nn.Module, ABC):
@@ -178,6 +208,10 @@ class Objective(nn.Module, ABC):
 
     inference: Set[Inference] = frozenset()
     """What a model trained so can do by its native means; `query` says how."""
+
+    ways: Mapping[QuestionKind, Way] = {}
+    """How it answers each kind of question of an exam; a kind that is missing is one that it cannot answer, or leaves
+    to its `respondent`."""
 
     forms: tuple[str, ...] = ()
     """Names of the ways in which it can be asked to infill, the preferred one first; none if there is only one."""
@@ -217,10 +251,19 @@ class Objective(nn.Module, ABC):
         """All kinds of attention that the model must serve: more than one for a mixture."""
         return {self.attention}
 
+    @property
+    def excluded(self) -> int | None:
+        """An id that is never predicted: its probability is 0, and the others sum to one. None if there is none."""
+        return None
+
     def loss(self, model: Scorer, batch: Batch) -> LossTerms:
         """Summed loss of a micro-batch. The default is the weighted cross-entropy of all targets."""
-        nll = target_nll(model, batch)
+        nll = self.nll(model, batch)
         return LossTerms(nll.weighted.sum(), batch.count, batch.target_bytes, self.metrics(batch, nll))
+
+    def nll(self, model: Scorer, batch: Batch) -> TargetNll:
+        """Cross-entropy of every target by the model's own head."""
+        return target_nll(model, batch, excluded=self.excluded)
 
     def metrics(self, batch: Batch, nll: TargetNll) -> dict[str, tuple[Tensor, int | Tensor]]:
         """Further (sum, count) pairs by name, from the losses that the default `loss` has computed anyway."""
@@ -237,8 +280,13 @@ class Objective(nn.Module, ABC):
         section 2.1).
         """
         length = batch.tokens.shape[1]
-        rows = Counter(row.targets for row in batch.tallies)
-        return 3 * sum(count * self.forward_flops(model, length, targets) for targets, count in rows.items())
+        shapes = [(row.targets, row.sources, row.decoded) for row in batch.tallies]
+        alike = dict(zip(shapes, batch.tallies, strict=True))
+        total = 0
+        for shape, count in Counter(shapes).items():
+            own = self.forward_flops(model, length, shape[0]) - model.forward_flops(length, shape[0])
+            total += count * (own + model.row_flops(length, alike[shape]))
+        return 3 * total
 
     def restore(self, example: Example) -> np.ndarray | None:
         """Tokens whose text the example was made of, from its beginning on; None where that is not claimed.
@@ -273,3 +321,45 @@ class Objective(nn.Module, ABC):
             form: one of `forms`; None for the first.
         """
         return Decode(prefix)
+
+    def respondent(self, kind: QuestionKind) -> Objective:
+        """Which objective answers questions of a kind: this one, or a component of it."""
+        return self
+
+    @property
+    def reader(self) -> Objective:
+        """Which objective reads a text of which nothing is asked: this one, or a component of it."""
+        return self
+
+    def read(self, tokens: np.ndarray) -> Example:
+        """The row in which a text is read as it is, nothing hidden and nothing predicted, for its hidden states.
+
+        The default lets every position see what ``attention`` lets it see of a text that is given: what stands before
+        where that is causal, and else the whole text.
+
+        Args:
+            tokens: [L] ids.
+
+        Returns:
+            L positions, the tokens in their order.
+        """
+        nothing = np.zeros(len(tokens), dtype=np.int64)
+        return Example(tokens=tokens, targets=nothing + IGNORE, order=nothing)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """The row whose loss answers a question of a kind that `ways` names.
+
+        Each target counts its weight; their sum is the negative log-likelihood of ``question.target``, or an unbiased
+        estimate of it where the way is ``drawn``. Targets that are special tokens may come on top: signs by which an
+        answer ends must be paid for. The row is not longer than `score_length` says. Pure, like `corrupt`. The loss is
+        that of `nll`.
+
+        Args:
+            question: in tokens of the run.
+            draw: the randomness of this estimate; ``draw.stratum`` is its place among those of the same question.
+        """
+        raise NotImplementedError(f"{type(self).__name__} answers no questions")
+
+    def score_length(self, question: Question) -> int:
+        """Positions that the row of a question takes, at most. It never shrinks where a part of the question grows."""
+        return len(question.before) + len(question.target) + len(question.after)

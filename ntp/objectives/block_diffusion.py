@@ -1,5 +1,7 @@
 """Block diffusion language modelling (BD3-LM, Arriola et al. 2025, arXiv 2503.09573)."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.objectives.base import Context
 from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, hide_by_count, hide_by_rate
 from ntp.objectives.query import Unmask, canvas
+from ntp.objectives.question import Question, QuestionKind, Way
+
+_KINDS: tuple[QuestionKind, ...] = ("continue", "infill", "cloze", "any_order")
 
 
 class BlockDiffusion(AbsorbingDiffusion):
@@ -49,6 +54,8 @@ class BlockDiffusion(AbsorbingDiffusion):
 
     attention = "ordered"
     inference = frozenset({"continue"})
+    # Where the text ends, the last block does: it may be shorter.
+    ways: Mapping[QuestionKind, Way] = dict.fromkeys(_KINDS, Way("bound", ("left", "length"), drawn=True))
 
     def __init__(
         self,
@@ -63,7 +70,7 @@ class BlockDiffusion(AbsorbingDiffusion):
             raise ConfigError("objective.lowest_rate", problem)
         self.block_size, self.lowest_rate, self.highest_rate = block_size, lowest_rate, highest_rate
         if block_size == 1:
-            self.likelihood = "exact"
+            self.likelihood, self.ways = "exact", dict.fromkeys(_KINDS, Way("exact"))
 
     def raw_length(self, sequence_length: int) -> int:
         """Half: a row holds its text twice."""
@@ -107,12 +114,43 @@ class BlockDiffusion(AbsorbingDiffusion):
         assert example.private is not None
         return example.tokens[~example.private]
 
+    def read(self, tokens: np.ndarray) -> Example:
+        """Each block sees itself and the blocks before it, as the clean copy of a training row does."""
+        return replace(super().read(tokens), order=np.arange(len(tokens)) // self.block_size)
+
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Unmask:
         """``length`` masks behind the prefix, to be filled block by block.
 
         Blocks are counted from the beginning of the prefix, as in training; its end may be the beginning of a block.
         """
         return canvas(prefix, None, length, self.mask_id, block=self.block_size, read=self._read)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """A clean copy of the text up to the end of what is asked for, and behind it a noisy one of the blocks of that.
+
+        Blocks are counted from the beginning of the text, as in `query`. Of the first one some tokens may be known.
+        """
+        tokens = np.concatenate([question.before, question.target]).astype(np.int64)
+        known, positions = len(question.before), np.arange(len(tokens))
+        block = positions // self.block_size
+        begin = known // self.block_size * self.block_size
+        _, sizes = np.unique(block[known:], return_counts=True)
+        chosen, weights = hide_by_count(sizes, draw, draw.rng)
+        hidden = np.zeros(len(tokens), dtype=bool)
+        hidden[known:] = chosen
+        noisy, nothing = slice(begin, None), np.zeros(len(tokens), dtype=np.int64)
+        return Example(
+            tokens=np.concatenate((tokens, np.where(hidden, self.mask_id, tokens)[noisy])),
+            targets=np.concatenate((nothing + IGNORE, np.where(hidden, tokens, IGNORE)[noisy])),
+            weights=np.concatenate((nothing, np.zeros(known - begin), weights)),
+            order=np.concatenate((2 * block + 1, 2 * block[noisy])),
+            private=np.arange(2 * len(tokens) - begin) >= len(tokens),
+            positions=np.concatenate((positions, positions[noisy])),
+        )
+
+    def score_length(self, question: Question) -> int:
+        """Two copies of the text, as in training, although some blocks of the noisy one are left out."""
+        return 2 * (len(question.before) + len(question.target))
 
     def _read(self, model: Any, tokens_BT: Tensor, known_BT: Tensor) -> Tensor:
         """A block sees itself and the blocks before it; masks in the blocks behind are not seen."""

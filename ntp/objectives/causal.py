@@ -3,7 +3,9 @@
 import numpy as np
 
 from ntp.data.example import IGNORE, Draw, Example, Row
+from ntp.objectives.answers import LEFT_TO_RIGHT, left_to_right_length, score_left_to_right
 from ntp.objectives.base import Objective
+from ntp.objectives.question import Question
 
 
 class Causal(Objective):
@@ -16,6 +18,7 @@ class Causal(Objective):
     attention = "causal"
     likelihood = "exact"
     inference = frozenset({"continue"})
+    ways = LEFT_TO_RIGHT
     # A row of L positions needs L + 1 tokens, or its last position would have no target.
     lookahead = 1
 
@@ -33,3 +36,11 @@ class Causal(Objective):
         """All inputs and the last target."""
         last = example.targets[-1:]
         return np.concatenate([example.tokens, last[last != IGNORE]])
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """The text up to the end of what is asked for."""
+        return score_left_to_right(question)
+
+    def score_length(self, question: Question) -> int:
+        """What stands behind takes no room."""
+        return left_to_right_length(question)

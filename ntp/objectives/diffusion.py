@@ -24,9 +24,10 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
-from ntp.data.example import Batch, Draw
+from ntp.data.example import IGNORE, Batch, Draw, Example
 from ntp.data.special_tokens import MASK
-from ntp.objectives.base import Context, Likelihood, LossTerms, Objective, Scorer, TargetNll, target_nll
+from ntp.objectives.base import Context, Objective, TargetNll
+from ntp.objectives.question import Likelihood, Question, QuestionKind, Way
 
 LOWEST_RATE = 1e-3
 """Below it a hidden token would count more than a thousandfold, and nearly every row would hide nothing."""
@@ -56,10 +57,14 @@ class AbsorbingDiffusion(Objective):
         """Remember the id of the mask token."""
         self.mask_id = context.special_ids[MASK]
 
-    def loss(self, model: Scorer, batch: Batch) -> LossTerms:
-        """Weighted cross-entropy of the hidden tokens; the count is that of all tokens, hidden or not."""
-        nll = target_nll(model, batch, excluded=self.mask_id if self.subs else None)
-        return LossTerms(nll.weighted.sum(), batch.count, batch.target_bytes, self.metrics(batch, nll))
+    @property
+    def excluded(self) -> int | None:
+        """The mask token, with ``subs``."""
+        return self.mask_id if self.subs else None
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """Some of what is asked for is hidden, and recovered from all else."""
+        return score_hidden(question, self.mask_id, draw)
 
     def metrics(self, batch: Batch, nll: TargetNll) -> dict[str, tuple[Tensor, int | Tensor]]:
         """``masked_nll``: nats per hidden token, not weighted. No bound of anything, but less noisy than the loss."""
@@ -100,6 +105,34 @@ def hide_by_count(sizes_P: np.ndarray, draw: Draw, rng: np.random.Generator) -> 
     rank[shuffled] = np.arange(len(part)) - (np.cumsum(sizes_P) - sizes_P)[part]
     hidden = rank < counts_P[part]
     return hidden, np.where(hidden, (sizes_P / counts_P)[part], 0.0)
+
+
+ANY_ORDER: dict[QuestionKind, Way] = {
+    "continue": Way("bound", ("left", "length"), drawn=True),
+    "infill": Way("bound", ("left", "right", "length"), drawn=True),
+    "cloze": Way("bound", ("left", "right", "length"), drawn=True),
+    "any_order": Way("bound", ("length",), drawn=True),
+}
+"""What recovers hidden tokens from all others answers so: every question is one about a random order of its tokens."""
+
+
+def score_hidden(question: Question, mask_id: int, draw: Draw) -> Example:
+    """A row in which k of the n tokens that are asked for are hidden, k uniform in 1 .. n, each counting n/k.
+
+    Its loss is an unbiased estimate of the mean, over all orders of these tokens, of their negative log-likelihood in
+    that order; see the head of this file.
+
+    Args:
+        question: all of its text is read, but for what is hidden.
+        mask_id: what a hidden token reads as.
+        draw: its strata are those of the number k.
+    """
+    hidden, weights = hide_by_count(np.array([len(question.target)]), draw, draw.rng)
+    tokens, place = question.tokens, slice(len(question.before), len(question.before) + len(question.target))
+    targets, weight = np.full(len(tokens), IGNORE), np.zeros(len(tokens))
+    targets[place] = np.where(hidden, question.target, IGNORE)
+    weight[place] = weights
+    return Example(tokens=np.where(targets == IGNORE, tokens, mask_id), targets=targets, weights=weight)
 
 
 def strata(draw: Draw, parts: int, rng: np.random.Generator) -> np.ndarray:

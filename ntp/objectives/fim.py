@@ -1,5 +1,6 @@
 """Fill-in-the-middle (Bavarian et al. 2022, arXiv 2207.14255)."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -10,9 +11,13 @@ from ntp.config.types import Probability
 from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.data.special_tokens import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 from ntp.data.tokenizers import Tokenizer
-from ntp.objectives.base import Context, Likelihood, Objective
+from ntp.objectives.answers import LEFT_TO_RIGHT, score_left_to_right, written
+from ntp.objectives.base import Context, Objective
 from ntp.objectives.cuts import CharacterCuts
 from ntp.objectives.query import Decode
+from ntp.objectives.question import Likelihood, Question, QuestionKind, Way
+
+_BOTH_SIDES = Way("exact", ("left", "right"))
 
 Stretch = tuple[np.ndarray, np.ndarray]
 """Tokens, and the bytes of text that each of them covers."""
@@ -56,6 +61,7 @@ class FillInTheMiddle(Objective):
     attention = "causal"
     likelihood: Likelihood = "bound"
     inference = frozenset({"continue", "infill"})
+    ways: Mapping[QuestionKind, Way] = LEFT_TO_RIGHT | {"infill": _BOTH_SIDES, "cloze": _BOTH_SIDES}
     forms: tuple[str, ...] = ("psm", "spm")
     lookahead = 1
 
@@ -70,7 +76,8 @@ class FillInTheMiddle(Objective):
         self.rate, self.spm_rate, self.level, self.unit = rate, spm_rate, level, unit
         if rate == 0:
             self.inference, self.likelihood = frozenset({"continue"}), "exact"
-        if spm_rate in (0, 1):
+            self.ways, self.forms = LEFT_TO_RIGHT, ()
+        elif spm_rate in (0, 1):
             self.forms = ("spm",) if spm_rate else ("psm",)
         self.tokenizer: Tokenizer | None = None
         self.cuts: CharacterCuts | None = None
@@ -250,13 +257,32 @@ class FillInTheMiddle(Objective):
 
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Decode:
         """To continue, the prefix as it is; to infill, a document up to its middle, behind the end of another."""
-        if suffix is None:
-            return Decode(prefix)
+        return Decode(prefix if suffix is None else self._prompt(prefix, suffix, form or self.forms[0]))
+
+    def _prompt(self, prefix: np.ndarray, suffix: np.ndarray, form: str) -> np.ndarray:
+        """A document up to where its middle is written, behind the end of another."""
         start = int(len(prefix) > 0 and prefix[0] == self.end)
         before, own = prefix[:start], prefix[start:]
-        if (form or self.forms[0]) == "spm":
-            return Decode(np.concatenate([before, [self.pre, self.suf], suffix, [self.mid], own]).astype(np.int64))
-        return Decode(np.concatenate([before, [self.pre], own, [self.suf], suffix, [self.mid]]).astype(np.int64))
+        if form == "spm":
+            return np.concatenate([before, [self.pre, self.suf], suffix, [self.mid], own]).astype(np.int64)
+        return np.concatenate([before, [self.pre], own, [self.suf], suffix, [self.mid]]).astype(np.int64)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """Text as it is, or a middle in the first form, with the end-of-text token by which it ends.
+
+        The end of the document is no part of a suffix: in a document that is moved it stands behind the middle.
+        """
+        if "right" not in self.ways[question.kind].given:
+            return score_left_to_right(question)
+        after = question.after
+        suffix = after[:-1] if len(after) and after[-1] == self.end else after
+        prompt = self._prompt(question.before, suffix, self.forms[0])
+        return written(prompt, np.append(question.target, self.end))
+
+    def score_length(self, question: Question) -> int:
+        """Three signs more than the text has tokens; the end is only predicted."""
+        behind = len(question.after) + 4 if "right" in self.ways[question.kind].given else 0
+        return len(question.before) + len(question.target) - 1 + behind
 
 
 def _take(parts: list[Stretch], begin: int, end: int) -> list[Stretch]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ntp.config.types import PositiveProbability, Probability
 from ntp.data.example import IGNORE, Draw, Example, Row
-from ntp.objectives.diffusion import LOWEST_RATE, AbsorbingDiffusion, hide_by_count, hide_by_rate
+from ntp.objectives.diffusion import ANY_ORDER, LOWEST_RATE, AbsorbingDiffusion, hide_by_count, hide_by_rate
 from ntp.objectives.query import Unmask, canvas
 
 
@@ -38,6 +38,7 @@ class MaskedDiffusion(AbsorbingDiffusion):
 
     attention = "full"
     inference = frozenset({"continue", "infill"})
+    ways = ANY_ORDER
 
     def __init__(
         self,

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from ntp.config.errors import ConfigError
 from ntp.data.collate import restart
 from ntp.data.example import Attention, Batch, Draw, Example, Row
-from ntp.objectives.base import Context, Inference, Likelihood, LossTerms, Objective, Scorer, TargetNll, target_nll
+from ntp.objectives.base import Context, Inference, LossTerms, Objective, Scorer, TargetNll, target_nll
 from ntp.objectives.query import Query
+from ntp.objectives.question import Likelihood, QuestionKind
 from ntp.objectives.respondents import Respondents
 from ntp.objectives.weights import Weight, Weights
 
@@ -49,7 +50,7 @@ class Mixture(Objective):
             on.
         answers: which component `query` asks to ``continue`` and which to ``infill``, unless a form names another. What
             is not said here goes to the one that weighs most at the end of the run among those that can; of equal ones
-            to the one that weighs most over the whole run.
+            to the one that weighs most over the whole run. Questions of exams go to the same components.
 
     Attributes:
         component_names: of the components, in the order of `Example.component`.
@@ -78,6 +79,7 @@ class Mixture(Objective):
         last_C = self._weights.at(1.0)
         heaviest = sorted(range(len(parts)), key=lambda index: (-last_C[index], -self.mean_weights[index], index))
         preferred = [self.component_names[index] for index in heaviest]
+        self._reader = heaviest[0]
         self._respondents = Respondents(components, preferred, answers or {})
         self.forms = self._respondents.forms
         self._shares_forward = [_has_default_loss(part) for part in parts]
@@ -312,6 +314,11 @@ class Mixture(Objective):
 
     # -- asking --
 
+    @property
+    def reader(self) -> Objective:
+        """That of the component that weighs most at the end of the run."""
+        return self.parts[self._reader].reader
+
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Query:
         """Ask one of the components.
 
@@ -324,6 +331,10 @@ class Mixture(Objective):
             ConfigError: no such component can do it.
         """
         return self._respondents.query(prefix, suffix, length, form)
+
+    def respondent(self, kind: QuestionKind) -> Objective:
+        """The component that answers; this mixture, which answers nothing by itself, where none can."""
+        return self._respondents.answering(kind) or self
 
 
 def _check_components(components: Mapping[str, object]) -> None:
@@ -342,7 +353,8 @@ def _has_default_loss(part: Objective) -> bool:
     """Whether `target_nll` of all rows gives its loss; a mixture of such objectives is one of them."""
     if isinstance(part, Mixture) and type(part).loss is Mixture.loss:
         return all(part._shares_forward)
-    return type(part).loss is Objective.loss
+    own = type(part)
+    return all(getattr(own, name) is getattr(Objective, name) for name in ("loss", "nll", "excluded"))
 
 
 def _cover(kinds: Set[Attention]) -> Attention:

@@ -15,7 +15,9 @@ from ntp.config.types import Count, PositiveInt, Probability
 from ntp.data.example import IGNORE, Batch, Draw, Example, Row
 from ntp.data.special_tokens import MASK
 from ntp.objectives.base import Context, Objective, TargetNll
+from ntp.objectives.diffusion import ANY_ORDER, score_hidden
 from ntp.objectives.query import Query, canvas
+from ntp.objectives.question import Question
 
 Unit = Literal["token", "whole_word", "span"]
 
@@ -51,6 +53,8 @@ class MaskedLanguageModel(Objective):
     # The conditionals of single tokens given the others are not those of one joint distribution.
     likelihood = "pseudo"
     inference = frozenset({"infill"})
+    # Masks at every rate make of the same conditionals the bound of masked diffusion, whatever the rate of training.
+    ways = ANY_ORDER
 
     def __init__(
         self,
@@ -150,6 +154,10 @@ class MaskedLanguageModel(Objective):
         Nothing is put behind the suffix. A row of the training text ends anywhere, hardly ever with its document.
         """
         return canvas(prefix, suffix, length, self.mask_id, method="confidence")
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """Some of what is asked for is masked, and nothing of it is random or unchanged."""
+        return score_hidden(question, self.mask_id, draw)
 
 
 def draw_spans(

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ntp.config.types import NonNegativeFloat, PositiveInt, Probability
 from ntp.data.example import IGNORE, Batch, Draw, Example, Row
+from ntp.objectives.answers import LEFT_TO_RIGHT, left_to_right_length, score_left_to_right
 from ntp.objectives.base import Context, LossTerms, Objective, Scorer
 from ntp.objectives.query import Choose, Decode, Query
+from ntp.objectives.question import Question
 
 TARGETS, WEIGHT = "further_targets", "further_weight"
 _SCORED_AT_ONCE = 1024
@@ -51,6 +53,7 @@ class MultiTokenPrediction(Objective):
     attention = "causal"
     likelihood = "exact"
     inference = frozenset({"continue"})
+    ways = LEFT_TO_RIGHT
 
     def __init__(
         self,
@@ -147,6 +150,14 @@ class MultiTokenPrediction(Objective):
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Query:
         """Write on; the extra layers guess ahead when asked to."""
         return Decode(prefix, drafter=self)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """Next tokens alone, by the model's own head."""
+        return score_left_to_right(question)
+
+    def score_length(self, question: Question) -> int:
+        """What stands behind takes no room."""
+        return left_to_right_length(question)
 
     def draft(self, model: Any, tokens_BT: Tensor, hidden_BTD: Tensor, caches: Sequence[Any], choose: Choose) -> Tensor:
         """Guess ``depth`` tokens behind a text; see `ntp.objectives.query.Drafter`."""

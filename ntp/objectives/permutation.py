@@ -1,5 +1,7 @@
 """Permutation language modelling (XLNet, Yang et al. 2019, arXiv 1906.08237)."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from ntp.data.example import IGNORE, Draw, Example, Row
 from ntp.data.special_tokens import MASK
 from ntp.objectives.base import Context, Objective
 from ntp.objectives.query import Unmask, canvas
+from ntp.objectives.question import Question, QuestionKind, Way
 
 
 class PermutationLM(Objective):
@@ -44,6 +47,12 @@ class PermutationLM(Objective):
     attention = "ordered"
     likelihood = "exact"
     inference = frozenset({"continue", "infill"})
+    ways: Mapping[QuestionKind, Way] = {
+        "continue": Way("exact"),
+        "infill": Way("exact", ("left", "right", "length")),
+        "cloze": Way("exact", ("left", "right", "length")),
+        "any_order": Way("bound", ("length",), drawn=True),
+    }
 
     def __init__(self, predict_one_in: PositiveInt = 6, longest_span: PositiveInt = 5) -> None:
         super().__init__()
@@ -73,19 +82,23 @@ class PermutationLM(Objective):
         """Contents of all tokens, and behind them the queries of the targets, in the order of the text."""
         rng, length = draw.rng, len(row)
         chosen = self._targets(length, rng)
-        rank = 1 + rng.permutation(len(chosen))
-        order = np.ones(length, dtype=np.int64)
-        order[chosen] = 2 * rank + 1
-        positions = restart(row.segments)
-        no_target, no_bytes = np.full(length, IGNORE), np.zeros(length, dtype=np.int64)
-        return Example(
-            tokens=np.concatenate((row.tokens, np.full(len(chosen), self.mask_id))),
-            targets=np.concatenate((no_target, row.tokens[chosen])),
-            order=np.concatenate((order, 2 * rank)),
-            private=np.arange(length + len(chosen)) >= length,
+        made = self._two_streams(row.tokens, restart(row.segments), chosen, 1 + rng.permutation(len(chosen)))
+        return replace(
+            made,
             segments=np.concatenate((row.segments, row.segments[chosen])),
+            target_bytes=np.concatenate((np.zeros(length, dtype=np.int64), row.bytes[chosen])),
+        )
+
+    def _two_streams(self, tokens: np.ndarray, positions: np.ndarray, chosen: np.ndarray, rank: np.ndarray) -> Example:
+        """Contents of all tokens, and queries of those that are chosen, which have ranks from 1 on."""
+        order = np.ones(len(tokens), dtype=np.int64)
+        order[chosen] = 2 * rank + 1
+        return Example(
+            tokens=np.concatenate((tokens, np.full(len(chosen), self.mask_id))),
+            targets=np.concatenate((np.full(len(tokens), IGNORE), tokens[chosen])),
+            order=np.concatenate((order, 2 * rank)),
+            private=np.arange(len(tokens) + len(chosen)) >= len(tokens),
             positions=np.concatenate((positions, positions[chosen])),
-            target_bytes=np.concatenate((no_bytes, row.bytes[chosen])),
         )
 
     def _targets(self, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,6 +128,22 @@ class PermutationLM(Objective):
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Unmask:
         """Unknown tokens are filled from left to right, one at a time, each from all that are known."""
         return canvas(prefix, suffix, length, self.mask_id, block=1, read=self._read)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """All that is asked for are targets: from left to right, or for a code in any order in one that is drawn.
+
+        The mean over orders of such a code length bounds that of the mixture over all orders from above.
+        """
+        tokens, asked = question.tokens, len(question.target)
+        rank = 1 + np.arange(asked)
+        if question.kind == "any_order":
+            rank = draw.rng.permutation(rank)
+        return self._two_streams(tokens, np.arange(len(tokens)), len(question.before) + np.arange(asked), rank)
+
+    def score_length(self, question: Question) -> int:
+        """Contents and queries, and no more text than a row of training has beside its queries."""
+        length = len(question.before) + len(question.target) + len(question.after)
+        return length + max(len(question.target), length // self.predict_one_in)
 
     def _read(self, model: Any, tokens_BT: Tensor, known_BT: Tensor) -> Tensor:
         """Known tokens are contents of the context; each unknown one is a query that sees them and itself alone."""

@@ -5,8 +5,10 @@ import numpy as np
 from ntp.config.errors import ConfigError
 from ntp.config.types import Probability
 from ntp.data.example import IGNORE, Draw, Example, Row
+from ntp.objectives.answers import LEFT_TO_RIGHT, left_to_right_length, written
 from ntp.objectives.base import Context, Objective
 from ntp.objectives.query import Decode
+from ntp.objectives.question import Question
 
 
 class PrefixLM(Objective):
@@ -30,6 +32,7 @@ class PrefixLM(Objective):
     attention = "prefix"
     likelihood = "exact"
     inference = frozenset({"continue"})
+    ways = LEFT_TO_RIGHT
     lookahead = 1
 
     def __init__(self, fraction: Probability | None = None, mode_token: str | None = None) -> None:
@@ -114,4 +117,16 @@ class PrefixLM(Objective):
 
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None = None) -> Decode:
         """The prompt is the prefix: it is read in both directions."""
-        return Decode(np.concatenate([self.mode_ids, prefix]), attention="full")
+        return Decode(self._prompt(prefix), attention="full")
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """All that stands before is the prefix; what stands behind is not read."""
+        prompt = self._prompt(question.before)
+        return written(prompt, question.target, source=len(prompt))
+
+    def score_length(self, question: Question) -> int:
+        """The mode token has a position too."""
+        return len(self.mode_ids) + left_to_right_length(question)
+
+    def _prompt(self, prefix: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.mode_ids, prefix])

@@ -1,4 +1,4 @@
-"""Which component of a mixture answers when the trained model is asked."""
+"""Which component of a mixture answers when the trained model is asked, or takes an exam."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +8,10 @@ from ntp.config.errors import ConfigError
 from ntp.config.nearest import suggestion
 from ntp.objectives.base import Inference, Objective
 from ntp.objectives.query import Query
+from ntp.objectives.question import QuestionKind
+
+_ABILITY: Mapping[QuestionKind, Inference] = {"continue": "continue", "infill": "infill", "cloze": "infill"}
+"""What a component should be able to do at inference that is to answer questions of a kind."""
 
 
 class Respondents:
@@ -29,7 +33,7 @@ class Respondents:
     def __init__(
         self, components: Mapping[str, Objective], preferred: Sequence[str], answers: Mapping[Inference, str]
     ) -> None:
-        self._components = dict(components)
+        self._components, self._preferred = dict(components), tuple(preferred)
         self._able: dict[Inference, list[str]] = {}
         inferences: tuple[Inference, ...] = ("continue", "infill")
         for inference in inferences:
@@ -46,6 +50,20 @@ class Respondents:
             return self._components[able[0]].forms
         own = {name: [f"{name}/{form}" for form in self._components[name].forms] for name in able}
         return tuple(form for name in able for form in (name, *own[name]))
+
+    def answering(self, kind: QuestionKind) -> Objective | None:
+        """Which component answers questions of a kind, or which component of it; None if no one does.
+
+        The first that would be asked at inference, and then the first of the others that can: a component that only
+        writes on answers what stands in a gap too, though it sees but one side.
+        """
+        ability = _ABILITY.get(kind)
+        able = self._able[ability] if ability else []
+        for name in dict.fromkeys([*able, *self._preferred]):
+            part = self._components[name].respondent(kind)
+            if kind in part.ways:
+                return part
+        return None
 
     def query(self, prefix: np.ndarray, suffix: np.ndarray | None, length: int, form: str | None) -> Query:
         """Ask the first that can, or the one that ``form`` names; see `Objective.query`.

@@ -1,5 +1,6 @@
 """Span corruption, the objective of T5 (Raffel et al. 2020, arXiv 1910.10683, sections 3.1.4 and 3.3.4)."""
 
+from collections.abc import Mapping
 from itertools import count, pairwise, takewhile
 from typing import Annotated
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from ntp.config.errors import ConfigError
 from ntp.data.example import IGNORE, Batch, Draw, Example, Row
 from ntp.data.special_tokens import sentinel
+from ntp.objectives.answers import written
 from ntp.objectives.base import Context, Objective, TargetNll
 from ntp.objectives.query import Decode
+from ntp.objectives.question import Question, QuestionKind, Way
 
 Density = Annotated[float, Field(gt=0, lt=1)]
 SpanLength = Annotated[float, Field(ge=1, allow_inf_nan=False)]
@@ -54,6 +57,11 @@ class SpanCorruption(Objective):
     attention = "prefix"
     likelihood = "pseudo"
     inference = frozenset({"infill", "continue"})
+    ways: Mapping[QuestionKind, Way] = {
+        "continue": Way("exact"),
+        "infill": Way("exact", ("left", "right")),
+        "cloze": Way("exact", ("left", "right")),
+    }
 
     def __init__(
         self,
@@ -206,16 +214,36 @@ class SpanCorruption(Objective):
         In training the inputs end in a sentinel, unless they are rolled: one stands behind a suffix, too. Never do two
         stand together, so an empty suffix is none.
         """
+        return Decode(
+            self._inputs(prefix, suffix),
+            attention="full",
+            stop=frozenset(self.sentinels.tolist()),
+            forced=self.sentinels[:1].tolist(),
+        )
+
+    def _inputs(self, prefix: np.ndarray, suffix: np.ndarray | None) -> np.ndarray:
         gap, behind = self.sentinels[:1], self.sentinels[1:2]
         inputs = [self.mode_ids, prefix, gap]
         if suffix is not None and len(suffix):
             inputs += [suffix] if self.random_roll else [suffix, behind]
-        return Decode(
-            np.concatenate([*inputs, [self.end]]).astype(np.int64),
-            attention="full",
-            stop=frozenset(self.sentinels.tolist()),
-            forced=gap.tolist(),
-        )
+        return np.concatenate([*inputs, [self.end]]).astype(np.int64)
+
+    def score(self, question: Question, draw: Draw) -> Example:
+        """The inputs of `query`, S0, which they force, and what is asked for with the sign that ends it: S1 or END.
+
+        Without a roll the end of a document is always removed, so that S1 stands for it and no suffix has it.
+        """
+        suffix = question.after if question.kind != "continue" else question.after[:0]
+        if not self.random_roll and len(suffix) and suffix[-1] == self.end:
+            suffix = suffix[:-1]
+        inputs = self._inputs(question.before, suffix)
+        ends = self.sentinels[1] if len(suffix) and not self.random_roll else self.end
+        return written(np.append(inputs, self.sentinels[0]), np.append(question.target, ends), source=len(inputs))
+
+    def score_length(self, question: Question) -> int:
+        """The signs of `score` beside the text: S0 twice, S1 where there is a suffix, END, and the mode token."""
+        signs = len(self.mode_ids) + (3 if question.kind == "continue" or self.random_roll else 4)
+        return len(question.before) + len(question.target) + len(question.after) + signs
 
 
 def noise_shape(length: int, density: float, mean_span: float) -> tuple[int, int]:

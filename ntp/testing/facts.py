@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ntp.data.example import Attention
-from ntp.objectives.base import Inference, Likelihood
+from ntp.objectives.base import Inference
 from ntp.objectives.query import Decode, Unmask, Unmasking
+from ntp.objectives.question import Given, Likelihood, QuestionKind, Way
 from ntp.testing.bench import Bench
 from ntp.testing.errors import Broken, NotApplicable
 from ntp.testing.registry import check
@@ -31,8 +32,21 @@ def facts_are_legal(bench: Bench) -> None:
     if objective.shows_some_targets and objective.likelihood in ("exact", "bound"):
         problem = f"it shows some targets, and calls its loss an {objective.likelihood} likelihood"
         raise Broken(problem, "likelihood: what is shown is predicted for nothing; pseudo or none")
+    for kind, way in objective.ways.items():
+        _check_way(kind, way)
     if not all(isinstance(one, str) and one for one in objective.special_tokens()):
         raise Broken(f"special_tokens() gives {objective.special_tokens()!r}", "special_tokens, a tuple of names")
+
+
+def _check_way(kind: str, way: Way) -> None:
+    if kind not in get_args(QuestionKind) or not isinstance(way, Way):
+        known = ", ".join(get_args(QuestionKind))
+        raise Broken(f"ways has {kind!r}: {way!r}", f"ways, a Way for each kind of question; kinds are {known}")
+    if way.likelihood not in ("exact", "bound", "pseudo") or set(way.given) - set(get_args(Given)):
+        raise Broken(f"it answers questions to {kind} by {way}", "ways: the words for likelihood and given")
+    if way.likelihood == "exact" and way.drawn:
+        problem = f"it answers questions to {kind} exactly, and by estimates that are drawn"
+        raise Broken(problem, "ways: the code length in an order that is drawn bounds that of their mixture")
 
 
 @check(quick=True)

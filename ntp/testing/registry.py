@@ -11,7 +11,7 @@ from ntp.config.errors import ConfigError
 from ntp.testing.bench import Bench
 from ntp.testing.errors import Broken, ConformanceError, NotApplicable
 
-THEMES = ("facts", "randomness", "shapes", "text", "flow", "loss", "training")
+THEMES = ("facts", "randomness", "shapes", "text", "flow", "answers", "loss", "training")
 """Modules of checks, in the order in which they run: what later ones rely on comes first."""
 
 _checks: dict[str, Check] = {}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntp.data.example import IGNORE, Draw, Example
+from ntp.data.example import IGNORE, Attention, Draw, Example
 from ntp.data.special_tokens import PADDING
 from ntp.data.windows import Documents
 from ntp.testing.bench import BATCH, REGIMES, Bench, Sample
@@ -77,22 +77,29 @@ _NAMED = {"iu": "integers", "f": "floating-point numbers", "b": "truth values"}
 def attention_is_as_declared(bench: Bench) -> None:
     """Order and private of every example have the form that the declared attention stands for."""
     objective = bench.subject.objective
-    attention = objective.attention
     for sample in bench.mixed_samples(18 if bench.quick else 48):
-        example = objective.corrupt(sample.row, sample.draw)
-        order, private = example.order, example.private
-        if private is not None and attention != "ordered":
-            problem = f"{sample}: attention is '{attention}', and the example has private positions"
-            raise Broken(problem, "attention: only 'ordered' obeys private")
-        if order is None:
-            if attention in ("prefix", "ordered") and len(example):
-                raise Broken(f"{sample}: attention is '{attention}', and the example has no order", "Example.order")
-            continue
-        form = _wrong_form(example, order, attention)
-        if form is not None:
-            position, what = form
-            problem = f"{sample}, position {position}: order is {order[position]}; '{attention}' means {what}"
-            raise Broken(problem, "attention, or the order of the example; the model obeys the former")
+        check_attention(objective.corrupt(sample.row, sample.draw), objective.attention, str(sample))
+
+
+def check_attention(example: Example, attention: Attention, place: str) -> None:
+    """Check the order of one example.
+
+    Raises:
+        Broken: says where it is not what the attention stands for.
+    """
+    order, private = example.order, example.private
+    if private is not None and attention != "ordered":
+        problem = f"{place}: attention is '{attention}', and the example has private positions"
+        raise Broken(problem, "attention: only 'ordered' obeys private")
+    if order is None:
+        if attention in ("prefix", "ordered") and len(example):
+            raise Broken(f"{place}: attention is '{attention}', and the example has no order", "Example.order")
+        return
+    form = _wrong_form(example, order, attention)
+    if form is not None:
+        position, what = form
+        problem = f"{place}, position {position}: order is {order[position]}; '{attention}' means {what}"
+        raise Broken(problem, "attention, or the order of the example; the model obeys the former")
 
 
 def _wrong_form(example: Example, order: np.ndarray, attention: str) -> tuple[int, str] | None:

@@ -8,7 +8,7 @@ import pytest
 import ntp
 
 ROOT = Path(ntp.__file__).parent
-SHARED = {"base", "query", "respondents"}
+SHARED = {"base", "query", "question", "respondents"}
 OWN = sorted(path.stem for path in (ROOT / "objectives").glob("[!_]*.py") if path.stem not in SHARED)
 
 

@@ -22,7 +22,7 @@ from ntp.objectives.query import Decode, Unmask
 from ntp.objectives.replaced_token import ReplacedTokenDetection
 from ntp.objectives.span_corruption import SpanCorruption
 from ntp.training.metrics import Totals
-from tests.conftest import read_metrics, read_summary, spawn
+from tests.conftest import read_metrics, read_summary
 from tests.objectives.making import TOKENIZER, letters, transformer
 
 LENGTH = 24
@@ -665,11 +665,11 @@ def test_a_model_that_cannot_serve_one_of_the_components_is_refused(ntp, tiny):
 
 
 @pytest.mark.slow
-def test_ranks_on_which_a_component_has_no_rows_exchange_its_gradients(ntp, tiny, tmp_path):
+def test_ranks_on_which_a_component_has_no_rows_exchange_its_gradients(ntp, pair, tiny, tmp_path):
     several = "+objective@objective.components.several=multi_token"
     options = (*tiny, "objective=mixture", several, "data.micro_batch_size=1", "trainer.progress_bar=false")
     assert ntp("train", *options, "run_dir=one").status == 0
-    outcome = spawn(
+    outcome = pair(
         "train",
         *options,
         "trainer=ddp",

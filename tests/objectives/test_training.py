@@ -6,7 +6,7 @@ from pathlib import Path
 import ntp.conf
 import pytest
 
-from tests.conftest import read_metrics, read_summary, spawn
+from tests.conftest import read_metrics, read_summary
 
 OBJECTIVES = sorted(path.stem for path in (Path(ntp.conf.__path__[0]) / "objective").glob("*.yaml"))
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -40,10 +40,10 @@ def test_every_objective_trains_on_packed_rows(ntp, tiny, packed, tmp_path, obje
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(ntp, tiny, packed, tmp_path, objective):
+def test_two_processes_give_the_losses_of_one_with_twice_the_accumulation(ntp, pair, tiny, packed, tmp_path, objective):
     options = (*tiny, *packed, *shape(objective), "data.documents=isolate", "trainer.progress_bar=false")
     assert ntp("train", *options, "data.micro_batch_size=1", "run_dir=one").status == 0
-    outcome = spawn("train", *options, *DDP, "data.micro_batch_size=1", "run_dir=two", cwd=tmp_path)
+    outcome = pair("train", *options, *DDP, "data.micro_batch_size=1", "run_dir=two", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert len(one) == len(two)

@@ -20,8 +20,9 @@ MAY_NOT_APPLY = {
     "attention_is_the_cheapest",
     "the_end_of_a_text_is_learned",
     "a_uniform_model_loses_ln_v",
+    *(check.name for check in iter_checks() if check.theme == "answers"),
 }
-"""Checks of what an objective need not have: inference, randomness, promises, a likelihood, an order."""
+"""Checks of what an objective need not have: inference, randomness, promises, a likelihood, an order, answers."""
 
 
 def composed(name: str, *overrides: str):
@@ -61,6 +62,11 @@ VARIANTS = {
     "prefix_lm, fixed": ("prefix_lm", "objective.fraction=0.5"),
     "permutation, all tokens": ("permutation", "objective.predict_one_in=1"),
     "masked_diffusion, no subs": ("masked_diffusion", "objective.subs=false"),
+    "fim, never moved": ("fim", "objective.rate=0"),
+    "fim, suffix first": ("fim", "objective.spm_rate=1"),
+    "block_diffusion, small blocks": ("block_diffusion", "objective.block_size=3"),
+    "prefix_lm, mode": ("prefix_lm", "objective.mode_token='<|mode_s|>'"),
+    "span_corruption, mode": ("span_corruption", "objective.mode_token='<|mode_r|>'"),
 }
 
 

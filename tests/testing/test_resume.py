@@ -158,13 +158,13 @@ def test_every_objective_is_certified_in_processes_that_are_killed(tiny, objecti
     assert certificate.interruptions == [str(kill)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_the_full_form_kills_at_every_place(tiny):
     certificate = certify_resume([*tiny, "data.workers=2"], full=True)
     assert len(certificate.interruptions) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("objective", ["causal", "mlm", "masked_diffusion"])
 def test_two_processes_are_certified(tiny, packed, objective):
@@ -174,7 +174,7 @@ def test_two_processes_are_certified(tiny, packed, objective):
     assert certify_resume(options, full=True, interruptions=chain).equal
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.timeout(600)
 def test_weights_that_are_cut_over_two_processes_are_certified(tiny):
     options = [*tiny, "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from ntp.data.example import IGNORE, Example
 from ntp.data.special_tokens import END_OF_TEXT, MASK
+from ntp.objectives.answers import LEFT_TO_RIGHT
 from ntp.objectives.base import LossTerms, Objective, target_nll
 from ntp.objectives.block_diffusion import BlockDiffusion
 from ntp.objectives.causal import Causal
@@ -18,6 +19,8 @@ from ntp.objectives.mlm import MaskedLanguageModel
 from ntp.objectives.multi_token import MultiTokenPrediction
 from ntp.objectives.permutation import PermutationLM
 from ntp.objectives.prefix_lm import PrefixLM
+from ntp.objectives.question import Way
+from ntp.objectives.span_corruption import SpanCorruption
 
 WRONG: dict[type[Objective], str] = {}
 """Each with the check that rejects it."""
@@ -87,6 +90,11 @@ class CostsNothing(Causal):
 @rejected_by("queries_are_well_formed")
 class ForgetsTheSuffix(Causal):
     inference = frozenset({"continue", "infill"})
+
+
+@rejected_by("facts_are_legal")
+class ExactInADrawnOrder(PermutationLM):
+    ways = PermutationLM.ways | {"any_order": Way("exact", ("length",), drawn=True)}
 
 
 # -- randomness --
@@ -341,6 +349,108 @@ class LossForgetsTheDocuments(Causal):
 class DividesByTheLengthOfARow(OwnLoss):
     def change(self, total, batch):
         return total / batch.tokens.shape[1]
+
+
+# -- answers --
+
+
+@rejected_by("answers_repeat_themselves")
+class AnswersByAGeneratorOfItsOwn(MaskedDiffusion):
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def score(self, question, draw):
+        return super().score(question, replace(draw, seed=int(self.rng.integers(2**31))))
+
+
+@rejected_by("answers_repeat_themselves")
+class DrawsItsOnlyAnswer(BlockDiffusion):
+    def __init__(self):
+        super().__init__(block_size=4)
+        self.ways = {"continue": Way("bound", ("left", "length"))}
+
+
+@rejected_by("answers_fit")
+class NoRoomForSigns(FillInTheMiddle):
+    def score_length(self, question):
+        return len(question.tokens)
+
+
+@rejected_by("answers_fit")
+class AnswersWithoutAnOrder(SpanCorruption):
+    def score(self, question, draw):
+        return replace(super().score(question, draw), order=None)
+
+
+@rejected_by("answers_are_complete")
+class HiddenTokensCountOnce(MaskedDiffusion):
+    def score(self, question, draw):
+        return replace(super().score(question, draw), weights=None)
+
+
+@rejected_by("answers_are_complete")
+class FirstTokenIsFree(Causal):
+    def score(self, question, draw):
+        made = super().score(question, draw)
+        return replace(made, targets=np.where(made.targets == question.target[0], IGNORE, made.targets))
+
+
+@rejected_by("answers_are_complete")
+class ChargesForThePrefix(Causal):
+    def score(self, question, draw):
+        made = super().score(question, draw)
+        return replace(made, targets=question.tokens[1 : len(made) + 1])
+
+
+@rejected_by("no_answer_is_seen")
+class AnswersOnThePrefix(PrefixLM):
+    def score(self, question, draw):
+        made = super().score(question, draw)
+        return replace(made, order=np.zeros_like(made.order))
+
+
+@rejected_by("no_answer_is_seen")
+class PseudoLikelihood(MaskedLanguageModel):
+    """One token is hidden at a time, and counts for all: the sum of the conditionals of each given all others."""
+
+    def score(self, question, draw):
+        size, first = len(question.target), len(question.before)
+        index = first + (draw.stratum[0] + int(replace(draw, row=0).rng.integers(size))) % size
+        here = np.arange(len(question.tokens)) == index
+        return Example(
+            tokens=np.where(here, self.mask_id, question.tokens),
+            targets=np.where(here, question.tokens, IGNORE),
+            weights=np.where(here, float(size), 0.0),
+        )
+
+
+@rejected_by("no_answer_is_seen")
+class ContentsOfOneOrder(PermutationLM):
+    """Each query sees all other targets, as if they had been known."""
+
+    def score(self, question, draw):
+        made = super().score(question, draw)
+        size, asked = len(question.tokens), len(question.target)
+        queries = 2 + np.arange(asked)
+        tokens = made.tokens.copy()
+        order = np.concatenate([np.zeros(size, dtype=np.int64), queries])
+        return replace(made, tokens=tokens, order=order)
+
+
+@rejected_by("answers_use_what_is_given")
+class SaysThatItSeesOneSide(MaskedDiffusion):
+    ways = MaskedDiffusion.ways | {"infill": Way("bound", ("left", "length"), drawn=True)}
+
+
+@rejected_by("answers_use_what_is_given")
+class SaysThatItSeesBothSides(Causal):
+    ways = LEFT_TO_RIGHT | {"infill": Way("exact", ("left", "right"))}
+
+
+@rejected_by("answers_use_what_is_given")
+class DoesNotSayThatItKnowsTheLength(PermutationLM):
+    ways = PermutationLM.ways | {"cloze": Way("exact", ("left", "right"))}
 
 
 # -- loss --

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 Split = Literal["train", "validation"]
@@ -43,6 +43,10 @@ class Corpus(ABC):
                     continue
                 seen.add(digest)
             yield text
+
+    def origins(self) -> Mapping[str, str]:
+        """Which package each document is from, by the hexadecimal hash of its text; empty where that is not known."""
+        return {}
 
     @abstractmethod
     def read(self, split: Split) -> Iterator[str]:

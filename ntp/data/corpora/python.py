@@ -1,10 +1,10 @@
 """Source code that every machine with Python already has."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ntp.data.corpora.base import Corpus, Split
+from ntp.data.corpora.base import Corpus, Split, text_digest
 from ntp.data.corpora.sources import python_sources, sources_digest
 
 
@@ -30,6 +30,11 @@ class Python(Corpus):
             text = file.read()
             if text is not None:
                 yield text
+
+    def origins(self) -> Mapping[str, str]:
+        """The top-level name that a file is imported under: ``asyncio``, ``os`` or the name of an installed package."""
+        texts = ((file.name.split("/")[0].removesuffix(".py"), file.read()) for file in self.files)
+        return {text_digest(text).hex(): name for name, text in texts if text is not None}
 
     def digest(self) -> str:
         """SHA-256 of the names and contents of all files."""
