@@ -192,7 +192,17 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
                     return f"{problem} with {' '.join(varied)}" if varied else problem
     except CONFIG_ERRORS:
         pass
-    return first_line
+    return _unreadable(first_line) or first_line
+
+
+def _unreadable(message: str) -> str | None:
+    """What is wrong with an override that Hydra's grammar can't read, where its own message does not say."""
+    if found := re.fullmatch(r"Error parsing override '([^=]+)'", message):
+        return f"{found[1]}: is no override; each is key=value or group=option"
+    if found := re.fullmatch(r"Ambiguous value for argument '(.+?)=(.+)'", message):
+        key, values = found.groups()
+        return f"{key}: several values are a list, {key}=[{values}], or with -m in front a sweep"
+    return None
 
 
 def _unknown_key(command: str, parsed: list[Any], groups: list[str], chosen: list[str], inner: list[Any]) -> str | None:
@@ -217,15 +227,30 @@ def _unknown_key(command: str, parsed: list[Any], groups: list[str], chosen: lis
         if one.is_hydra_override() or one.is_add() or one.is_delete():
             continue
         if one.key_or_group not in groups and one.key_or_group not in known:
-            return f"{one.key_or_group}: no such key{suggestion(one.key_or_group, known | set(groups))}"
+            hint = _option_of(one.key_or_group, groups) or suggestion(one.key_or_group, known | set(groups))
+            return f"{one.key_or_group}: no such key{hint}"
+    return None
+
+
+def _option_of(key: str, groups: list[str]) -> str | None:
+    """How to choose the option whose key this is, where the config has not got it; None where it is of no option."""
+    loader = GlobalHydra.instance().config_loader()
+    for group in groups:
+        package = group.replace("/", ".") + "."
+        option = key.removeprefix(package).split(".")[0]
+        if key.startswith(package) and option in loader.get_group_options(group):
+            return f" without {group}={option}"
     return None
 
 
 def _swept(override: Any) -> list[str]:
-    """The options that an override of a group chooses: several in a sweep, none where it deletes."""
+    """The options that an override of a group chooses: several in a sweep or a list, none where it deletes."""
+    value = override.value()
     if override.is_choice_sweep():
-        return [str(one) for one in override.value().list]
-    return [] if override.value() is None or override.is_sweep_override() else [str(override.value())]
+        return [str(one) for one in value.list]
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return [] if value is None or override.is_sweep_override() else [str(value)]
 
 
 def _all_groups(loader: Any, prefix: str = "") -> list[str]:

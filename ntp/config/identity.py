@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 NOT_OF_THE_RUN = (
@@ -14,6 +15,7 @@ NOT_OF_THE_RUN = (
     "print_config",
     "logger",
     "callbacks.checkpoint",
+    "callbacks.exams",
     "data.cache_dir",
     "data.workers",
     "trainer.progress_bar",
@@ -37,12 +39,23 @@ def identity(config: dict[str, Any]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    plain = json.loads(json.dumps(config))
-    for key in NOT_OF_THE_RUN:
+    text = json.dumps(without(config, NOT_OF_THE_RUN), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A copy of a resolved config that lacks some keys, wherever it has them.
+
+    Args:
+        config: as plain containers.
+        keys: with dots.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    for key in keys:
         *path, last = key.split(".")
         node = plain
         for name in path:
-            node = node.get(name) or {}
+            inner = node.get(name)
+            node = inner if isinstance(inner, dict) else {}
         node.pop(last, None)
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return plain

@@ -66,7 +66,7 @@ class TrainerConfig(Section):
     auto_micro_batch: bool = False
 
 
-BUDGET_UNITS = ("steps", "tokens", "bytes", "flops", "minutes")
+BUDGET_UNITS = ("steps", "rows", "tokens", "targets", "bytes", "flops", "minutes")
 
 
 class BudgetConfig(Section):
@@ -78,6 +78,9 @@ class BudgetConfig(Section):
     flops: PositiveFloat | None
     minutes: PositiveFloat | None
     otherwise_steps: PositiveInt
+    # Younger than the first version: a run that is stored without them is still read.
+    rows: PositiveInt | None = None
+    targets: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _one_unit(self) -> "BudgetConfig":
@@ -87,13 +90,25 @@ class BudgetConfig(Section):
         return self
 
 
-class EvaluationConfig(Section):
+EXAM_DRAWS = 8
+"""Estimates of an answer that is drawn, where a command is not told how many."""
+
+
+class ExamsConfig(Section):
+    """Which exams are taken. See ``conf/evaluation/exams``."""
+
+    exams: dict[str, Target] = {}
+
+
+class EvaluationConfig(ExamsConfig):
     """When and on what a run validates itself. See ``conf/evaluation/default.yaml``."""
 
     every_steps: PositiveInt | None
     rows: PositiveInt | None
     final_rows: PositiveInt | None
     sample_tokens: Count
+    exams_every_steps: PositiveInt | None = None
+    exams_draws: PositiveInt = EXAM_DRAWS
 
 
 class TrialConfig(Section):
@@ -164,10 +179,11 @@ class EvaluateConfig(CommonConfig):
     split: Literal["validation", "train", "all"] | None
     rows: PositiveInt | None
     batch_size: PositiveInt | None
-    draws: PositiveInt
+    draws: PositiveInt | None
     seed: Seed | None
     accelerator: Literal["cpu", "gpu", "auto"]
     precision: Precision
+    evaluation: ExamsConfig = ExamsConfig()
 
 
 class GenerateConfig(CommonConfig):
@@ -214,6 +230,15 @@ class ExplainConfig(CommonConfig):
     width: Annotated[int, Field(ge=40)] | None
 
 
+class BaselineConfig(CommonConfig):
+    """``conf/baseline.yaml``."""
+
+    data: DataConfig
+    evaluation: ExamsConfig = ExamsConfig()
+    baseline: dict[str, Target] = {}
+    output: str | None
+
+
 class SyncConfig(CommonConfig):
     """``conf/sync.yaml``."""
 
@@ -225,3 +250,47 @@ class SyncConfig(CommonConfig):
     force: bool
     init_timeout: PositiveFloat
     finish_timeout: PositiveFloat
+
+
+class DashboardConfig(CommonConfig):
+    """``conf/dashboard.yaml``."""
+
+    runs: list[str]
+    entity: str | None
+    project: str | None
+    output: str
+    publish: bool
+    report: str | None
+
+
+class CompareConfig(CommonConfig):
+    """``conf/compare.yaml``."""
+
+    runs: list[str] | str
+    output: str | None
+    exams: list[str] | None
+    evaluate: bool
+    match: Literal["steps", "rows", "tokens", "targets", "bytes", "flops", "seconds"] | None
+    reference: str | None
+    baselines: bool
+    baseline: dict[str, Target] = {}
+    force: bool
+    unfinished: bool
+    figures: bool
+    checkpoint: Literal["best", "last"]
+    draws: PositiveInt | None
+    batch_size: PositiveInt | None
+    accelerator: Literal["cpu", "gpu", "auto"]
+
+
+class PlanConfig(CommonConfig):
+    """``conf/plan.yaml``."""
+
+    runs: list[str] | str
+    seeds: PositiveInt
+    exam: str
+    measure: str | None
+    documents: PositiveInt | None
+    level: Annotated[float, Field(gt=0, lt=1)]
+    power: Annotated[float, Field(gt=0, lt=1)]
+    unfinished: bool

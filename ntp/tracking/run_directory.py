@@ -169,6 +169,8 @@ def json_safe(value: Any) -> Any:
         return None
     if isinstance(value, dict):
         return {key: json_safe(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(inner) for inner in value]
     return value
 
 

@@ -5,18 +5,25 @@ from dataclasses import dataclass
 
 from ntp.config.schema import BudgetConfig
 
+AMOUNTS = ("rows", "tokens", "targets", "bytes", "flops")
+"""Units of which every step takes some; each is a field of `StepCost`."""
+
 
 @dataclass(frozen=True)
 class StepCost:
     """What one optimizer step costs, over all devices.
 
     Attributes:
+        rows: of the global batch.
         tokens: positions of rows.
+        targets: trained, on average.
         bytes: bytes of text, on average.
         flops: floating-point operations of forward and backward passes.
     """
 
+    rows: int
     tokens: int
+    targets: float
     bytes: float
     flops: float
 
@@ -43,14 +50,16 @@ class Budget:
 
 
 def translate(config: BudgetConfig, cost: StepCost) -> Budget:
-    """Turn the user's unit into steps: the smallest number that spends at least the amount."""
+    """Turn the user's unit into steps: the smallest number that spends at least the amount.
+
+    The length of a run is known before it begins, because the learning rate and some objectives follow it. Where what a
+    step costs is random, the amount is spent on average: exactly as many as `StepCost` expects.
+    """
     if config.minutes is not None:
         return Budget(None, config.minutes * 60, "minutes", config.minutes)
-    if config.tokens is not None:
-        return Budget(math.ceil(config.tokens / cost.tokens), None, "tokens", config.tokens)
-    if config.bytes is not None:
-        return Budget(math.ceil(config.bytes / cost.bytes), None, "bytes", config.bytes)
-    if config.flops is not None:
-        return Budget(math.ceil(config.flops / cost.flops), None, "flops", config.flops)
+    for unit in AMOUNTS:
+        amount = getattr(config, unit)
+        if amount is not None:
+            return Budget(math.ceil(amount / getattr(cost, unit)), None, unit, amount)
     steps = config.steps if config.steps is not None else config.otherwise_steps
     return Budget(steps, None, "steps", steps)

@@ -1,6 +1,6 @@
 """What a checkpoint holds beside Lightning's own state, and how older ones are read.
 
-The node ``ntp`` of a checkpoint, version 2:
+The node ``ntp`` of a checkpoint, version 3:
 
 | key | content |
 |---|---|
@@ -26,7 +26,7 @@ from typing import Any
 from ntp.config.errors import ConfigError
 
 STATE = "ntp"
-VERSION = 2
+VERSION = 3
 
 
 def upgrade(checkpoint: Any) -> Any:
@@ -64,4 +64,9 @@ def _from_1(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 did not count rows: the module, which knows how many a step has, does it when it reads ``progress``."""
+    return {}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}

@@ -11,6 +11,7 @@ from ntp.data.tokenizers import Tokenizer
 from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
 from ntp.training.checkpoint import CHECKPOINTS
+from ntp.training.checkpoint_format import STATE
 from ntp.training.restore import read_checkpoint, restore_weights
 from ntp.training.setup import bind, build_model, build_objective
 from ntp.training.stored_config import read_stored_config, typed_config
@@ -25,6 +26,7 @@ class Run:
         config: what it was trained with.
         tokenizer, objective, model: as they were then, the model in evaluation mode.
         step: optimizer steps that the weights have seen.
+        data_digest: of the prepared text that it was trained on; None where it does not say.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Run:
     objective: Objective
     model: LanguageModel
     step: int
+    data_digest: str | None = None
 
 
 def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device) -> Run:
@@ -61,7 +64,13 @@ def load_run(path: str, checkpoint: str, allow: list[str], device: torch.device)
     bind(objective, tokenizer, model, sequence_length, config.seed)
     restore_weights({"model": model, "objective": objective}, stored, "checkpoint")
     return Run(
-        directory, config, tokenizer, objective.to(device).eval(), model.to(device).eval(), stored["global_step"]
+        directory,
+        config,
+        tokenizer,
+        objective.to(device).eval(),
+        model.to(device).eval(),
+        stored["global_step"],
+        stored.get(STATE, {}).get("data_digest"),
     )
 
 

@@ -1,9 +1,35 @@
-"""What to say, and what to try, when a step does not fit into memory."""
+"""How much memory a run has taken, and what to say, and what to try, when a step does not fit into it."""
+
+import sys
 
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
 from ntp.config.schema import DataConfig
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most, so far.
+
+    Args:
+        device: of CUDA, what this process has had allocated for tensors (`torch.cuda.max_memory_allocated`). Of the
+            CPU, the largest resident set of this process: all that it has held in memory, interpreter and libraries
+            and whatever else ran in it included. 0 where the system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Of CUDA, begin anew to look for the peak; the largest resident set of a process can't be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

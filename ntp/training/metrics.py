@@ -82,14 +82,16 @@ class Progress:
 
     Attributes:
         step: optimizer steps.
+        rows: that were made into examples and read.
         tokens: positions read, without padding.
         bytes: bytes of text in the rows read.
         targets: targets trained.
         flops: floating-point operations, by the model's formula.
-        seconds: since the first step, validation included.
+        seconds: since the first step, validation included and exams left out.
     """
 
     step: int = 0
+    rows: int = 0
     tokens: int = 0
     bytes: int = 0
     targets: int = 0
@@ -110,6 +112,7 @@ class Progress:
 class Consumed:
     """What this rank has consumed since the ranks last compared notes."""
 
+    rows: int = 0
     tokens: int = 0
     bytes: int = 0
     targets: int = 0
@@ -117,6 +120,7 @@ class Consumed:
 
     def add(self, batch: Batch, flops: int) -> None:
         """Add one micro-batch; all numbers are known on the host."""
+        self.rows += batch.rows
         self.tokens += batch.read_tokens
         self.bytes += batch.read_bytes
         self.targets += batch.target_count
@@ -125,5 +129,5 @@ class Consumed:
     def take(self) -> dict[str, int]:
         """The counts, which start again at 0."""
         counts = asdict(self)
-        self.tokens = self.bytes = self.targets = self.flops = 0
+        self.rows = self.tokens = self.bytes = self.targets = self.flops = 0
         return counts

@@ -8,7 +8,8 @@ sparse ones, which is invisible for causal prediction and wrong for everything e
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning import LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -25,11 +27,13 @@ from ntp.models.base import LanguageModel
 from ntp.objectives.base import Objective
 from ntp.training.budget import Budget
 from ntp.training.checkpoint_format import STATE, VERSION
+from ntp.training.memory import forget_peak_memory, peak_memory
 from ntp.training.metrics import Consumed, Progress, Totals
 from ntp.training.optimizers import BASE_LEARNING_RATE, OptimizerRecipe
 from ntp.training.schedules import Schedule
 from ntp.training.sharding import shard, whole
 
+PEAK_MEMORY = "perf/peak_memory_bytes"
 _OF_VALIDATION = 2**32 - 1
 
 
@@ -74,8 +78,10 @@ class PretrainingModule(LightningModule):
         self.log_every_steps, self.validate_every_steps = log_every_steps, validate_every_steps
         self.progress = Progress()
         self.latest: dict[str, float] = {}  # the newest value of every metric
+        self.remarks: dict[str, str] = {}  # what the summary says beside them, by others
         self.empty_steps = 0
         self.counts: dict[str, int] = {}  # of what else is counted, by others; logged beside the training metrics
+        self.peak_memory = 0  # bytes, of the device that has taken most
         self._consumed = Consumed()
         self._train, self._validation = Totals(), Totals()
         self._step_targets: int | Tensor = 0
@@ -258,6 +264,7 @@ class PretrainingModule(LightningModule):
         if self.empty_steps:
             metrics["train/empty_steps"] = self.empty_steps
         metrics |= {f"train/{name}": number for name, number in self.counts.items()}
+        metrics[PEAK_MEMORY] = self.peak_memory
         self._interval_started, self._interval_paused = now, 0.0
         self._logged_step = self._interval_step = step
         self._logged_tokens, self._logged_flops = self.progress.tokens, self.progress.flops
@@ -297,10 +304,23 @@ class PretrainingModule(LightningModule):
         self.log_dict(metrics, logger=False)  # for callbacks of Lightning's, such as EarlyStopping
         self._interval_paused += time.perf_counter() - self._validation_started
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """For what is done in between: no clock of training and no random number of its own notices."""
+        started = time.perf_counter()
+        with isolate_rng():
+            _seed(self.trainer.strategy.root_device, self.seed, _OF_VALIDATION)
+            yield
+        forget_peak_memory(self.device)
+        paused = time.perf_counter() - started
+        self._interval_paused += paused
+        self._started += paused
+
     def count_progress(self) -> None:
         """Bring `progress` up to date over all ranks."""
-        for part in self.gather(self._consumed.take()):
+        for part, memory in self.gather((self._consumed.take(), peak_memory(self.device))):
             self.progress.add(part)
+            self.peak_memory = max(self.peak_memory, memory)
         if self.trainer.training or self.trainer.state.fn == "fit":
             self.progress.step = self.trainer.global_step
             self.progress.seconds = self.seconds
@@ -347,12 +367,15 @@ class PretrainingModule(LightningModule):
         """Restore it, on any number of devices."""
         state = checkpoint[STATE]
         self.progress = Progress(**state["progress"])
+        if "rows" not in state["progress"]:  # of an older version; every step has as many
+            self.progress.rows = self.progress.step * self.trainer.datamodule.config.batch_size  # type: ignore[attr-defined]
         totals = state["totals"]
         if len(totals) == self.trainer.world_size:
             self._train = Totals(dict(totals[self.global_rank]))
         elif self.global_rank == 0:
             self._train = Totals.sum_of(totals)
         self.latest = dict(state["latest"])
+        self.peak_memory = int(self.latest.get(PEAK_MEMORY, 0))
         self.empty_steps, self._logged_step = state["empty_steps"], state["logged_step"]
         self.validated_step, self.validation_loss = state["validated_step"], state["validation_loss"]
         if state["ended"] == self._length:

@@ -106,7 +106,9 @@ def find_resumption(
     if first and state == "running":
         raise ConfigError("resume", f"another process is training in {path} just now")
     if first and state in ("finished", "pruned") and config.budget.model_dump() == _budget(path):
-        raise ConfigError("resume", f"{path} is {state}; a larger budget would go on with it")
+        asked = any(key.startswith("evaluation.exams") for key in overridden)
+        exams = f"; for exams alone: ntp evaluate run={path} evaluation/exams=[...]" if asked else ""
+        raise ConfigError("resume", f"{path} is {state}; a larger budget would go on with it{exams}")
     store = checkpoints_of(config, path)
     entry, damaged = store.newest_whole()
     name = str(run.summary["objective"]) if run and "objective" in run.summary else None

@@ -35,6 +35,7 @@ from ntp.training.progress_bar import ProgressBar
 from ntp.training.pruning import Pruned, Pruning
 from ntp.training.restore import read_checkpoint, restore_weights
 from ntp.training.rewind import Rewind, go_back
+from ntp.training.run_callback import RunCallback, prepare
 from ntp.training.sample import Sample, write_sample
 from ntp.training.setup import Setup, bind, build_model, build_objective
 from ntp.training.sharding import is_sharded, units
@@ -53,6 +54,9 @@ class TrainingRun:
         plain: the resolved config, as plain containers.
         objective_name: as the user chose it.
         checkpoint: to go on from; None for a new run.
+
+    Attributes:
+        plan: what callbacks are about to do, as names and values.
     """
 
     def __init__(
@@ -124,6 +128,8 @@ class TrainingRun:
         ]
         if config.sweep.trial is not None:
             callbacks.append(Pruning(config.sweep.trial, config.sweep.metric))
+        self._run_callbacks = [one for one in callbacks if isinstance(one, RunCallback)]
+        self.plan = prepare(self._run_callbacks, setup, self.directory.path)
         health = [one for one in callbacks if isinstance(one, Health)]
         others = [one for one in callbacks if not isinstance(one, Health)]
         # What judges a step and what logs it come first, and what stops comes last: Lightning calls checkpoints behind
@@ -161,6 +167,8 @@ class TrainingRun:
                 if self.trainer.interrupted:
                     raise KeyboardInterrupt
                 self._final_validation()
+                for callback in self._run_callbacks:
+                    callback.on_run_end(self.trainer, self.module)
             self._write_sample()
             state = "finished"
         except Pruned:
@@ -304,7 +312,8 @@ class TrainingRun:
         training_seconds = self.module.progress.seconds
         speed = self.module.progress.tokens / training_seconds if training_seconds else 0.0
         with contextlib.suppress(OSError):  # a full disk: what failed first is what should be told
-            self._summarize(state, **latest, total_seconds=seconds, mean_tokens_per_second=speed)
+            remarks = self.module.remarks
+            self._summarize(state, **latest, **remarks, total_seconds=seconds, mean_tokens_per_second=speed)
         for logger in self.loggers:
             if hasattr(logger, "summarize"):
                 logger.summarize(latest)

@@ -1,6 +1,8 @@
 """From a typed config to the parts of a run, with every check that needs more than the config itself."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from ntp.training.optimizers import OptimizerRecipe
 from ntp.training.schedules import Schedule
 
 _PROBED_ROWS = 16
+_MORE_PROBES = 63
 _OF_OBJECTIVE = 0
 
 
@@ -224,11 +227,15 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
 
     windows = training_windows(prepared, objective, data)
     clocked = config.budget.minutes is not None
-    batch, share = _probe(windows, objective, prepared.tokenizer, data, config.seed, clocked)
-    cost = StepCost(
-        tokens=data.batch_size * data.sequence_length,
-        bytes=max(1.0, share * prepared.train.bytes_per_token * windows.stride * data.batch_size),
-        flops=objective.training_flops(model, batch) * data.batch_size / batch.rows,
+    probes = _probes(windows, objective, prepared.tokenizer, data, config.seed, clocked)
+    first = next(probes)
+    # Sixteen rows tell how large a step is; how many steps make up an amount should be known better.
+    is_expected = any(getattr(config.budget, unit) is not None for unit in ("targets", "bytes", "flops"))
+    cost = _step_cost(
+        chain([first], islice(probes, _MORE_PROBES if is_expected else 0)),
+        lambda batch: objective.training_flops(model, batch),
+        data,
+        prepared.train.bytes_per_token * windows.stride,
     )
     return Setup(
         config=config,
@@ -241,22 +248,49 @@ def set_up(config: TrainConfig, device: str = "cpu") -> Setup:
         cost=cost,
         rows=len(windows),
         world_size=world_size,
-        sample_batch=batch,
+        sample_batch=first[0],
     )
 
 
-def _probe(
+def _probes(
     windows: Windows, objective: Objective, tokenizer: Tokenizer, data: DataConfig, seed: int, clocked: bool
-) -> tuple[Batch, float]:
-    """A few rows as this objective makes them, spread over the run, and the part of their text that is read."""
+) -> Iterator[tuple[Batch, float]]:
+    """Without end, some rows as this objective makes them, spread over the run, and the part of their text it reads."""
     order = DataOrder(len(windows), windows.stride, data.batch_size, seed)
     make_batch = BatchMaker(objective, data.sequence_length, tokenizer.token_bytes, tokenizer.padding)
-    rows = []
-    for example in range(_PROBED_ROWS):
-        place = order.place(example % order.rows)
-        progress = None if clocked else example / _PROBED_ROWS
-        draw = Draw(seed, place.epoch, place.row, (example, _PROBED_ROWS), progress)
-        rows.append((windows.row(place.row, place.offset), draw))
-    batch = make_batch(rows)
-    text = sum(int(row.bytes[: windows.stride].sum()) for row, _ in rows)
-    return batch, batch.read_bytes / text if text else 1.0
+    for begin in count(step=_PROBED_ROWS):
+        rows = []
+        for index in range(_PROBED_ROWS):
+            place = order.place(begin + index)
+            progress = None if clocked else index / _PROBED_ROWS
+            draw = Draw(seed, place.epoch, place.row, (index, _PROBED_ROWS), progress)
+            rows.append((windows.row(place.row, place.offset), draw))
+        batch = make_batch(rows)
+        text = sum(int(row.bytes[: windows.stride].sum()) for row, _ in rows)
+        yield batch, batch.read_bytes / text if text else 1.0
+
+
+def _step_cost(
+    probes: Iterable[tuple[Batch, float]], flops_of: Callable[[Batch], int], data: DataConfig, bytes_per_row: float
+) -> StepCost:
+    """What a step costs on average, as some rows tell.
+
+    Args:
+        probes: rows, and the part of their text that is read; at least one.
+        flops_of: a batch.
+        data: the ``data`` node.
+        bytes_per_row: of text, read or not.
+    """
+    rows = targets = flops = 0
+    shares = []
+    for batch, share in probes:
+        rows, targets, flops = rows + batch.rows, targets + batch.target_count, flops + flops_of(batch)
+        shares.append(share)
+    steps = rows / data.batch_size
+    return StepCost(
+        rows=data.batch_size,
+        tokens=data.batch_size * data.sequence_length,
+        targets=max(1, targets) / steps,
+        bytes=max(1.0, float(np.mean(shares)) * bytes_per_row * data.batch_size),
+        flops=flops / steps,
+    )

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -102,10 +102,22 @@ class Stopping(Callback):
         if batch_idx < trainer.datamodule.common_validation_batches and pl_module.any_rank(self._asked(trainer)):  # type: ignore[attr-defined]
             self._stop(trainer)
 
+    def check(self, trainer: Trainer, pl_module: Any) -> None:
+        """Stop, if any device was asked to, behind the last step: its checkpoint has everything.
+
+        Raises:
+            RunStopped: one was.
+        """
+        if pl_module.any_rank(self._asked(trainer)):
+            self._raise(trainer)
+
     def _stop(self, trainer: Trainer) -> None:
         if trainer.state.fn == "fit":
             for one in _checkpoints(trainer):
                 one.save(trainer)
+        self._raise(trainer)
+
+    def _raise(self, trainer: Trainer) -> NoReturn:
         message = f"{self.reason or 'stopped'} at step {trainer.global_step}; go on with: {self.how_to_go_on}"
         # The first process of a run takes any other status of another one for a failure.
         raise RunStopped(message, self._status if trainer.is_global_zero else 0)

@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from ntp.config.errors import ConfigError
+from ntp.config.nearest import suggestion
 from ntp.config.schema import TrainConfig
 from ntp.config.validation import check_arguments
 
@@ -23,7 +24,7 @@ def read_stored_config(directory: Path, key: str) -> dict[str, Any]:
     """
     path = directory / "config.yaml"
     if not path.is_file():
-        raise ConfigError(key, f"{directory} is not a run directory: it has no config.yaml")
+        raise ConfigError(key, f"{directory} is not a run directory: {_what_is_missing(directory)}")
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -31,6 +32,19 @@ def read_stored_config(directory: Path, key: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(key, f"{path} is damaged: it holds no configuration")
     return content
+
+
+def _what_is_missing(directory: Path) -> str:
+    """Why there is no configuration; where there is no such directory, with the nearest name beside it."""
+    if directory.is_dir():
+        return "it has no config.yaml"
+    if directory.exists():
+        return "it is a file"
+    try:
+        beside = [one.name for one in directory.parent.iterdir() if one.is_dir()]
+    except OSError:
+        beside = []
+    return f"there is no such directory{suggestion(directory.name, beside)}"
 
 
 def typed_config(content: dict[str, Any], key: str, allow: list[str], *parts: str) -> TrainConfig:

@@ -66,6 +66,23 @@ def test_a_run_of_the_first_format_goes_on(first_format, whole):
     assert torch.load(first_format / "checkpoints/best.ckpt", weights_only=True)["global_step"] >= 3
 
 
+def test_rows_are_counted_on_where_an_older_version_did_not_count_them(stopped, whole):
+    def to_version_2(checkpoint):
+        checkpoint["ntp"]["version"] = 2
+        del checkpoint["ntp"]["progress"]["rows"]
+        checkpoint["ntp"]["latest"] = {
+            name: value
+            for name, value in checkpoint["ntp"]["latest"].items()
+            if name not in ("progress/rows", "perf/peak_memory_bytes")
+        }
+
+    forge(stopped, lambda path: rewrite(path, to_version_2))
+    assert go_on(stopped).status == 0
+    last, expected = read_metrics(stopped)[-1], read_metrics(whole)[-1]
+    assert last["progress/rows"] == expected["progress/rows"] == 8 * 4
+    assert last["val/loss"] == expected["val/loss"]
+
+
 def test_the_best_of_the_first_format_is_kept_until_there_is_a_better_one(first_format):
     def brag(checkpoint):
         checkpoint["callbacks"]["Checkpoint"]["best_loss"] = 1e-3

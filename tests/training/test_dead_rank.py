@@ -50,7 +50,7 @@ def test_the_second_process_does_not_outlive_the_first(begin):
     assert_gone(second)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_process_that_hangs_is_given_up(begin, tmp_path):
     process, second = begin("trainer.collective_timeout_minutes=1")
     os.kill(second, signal.SIGSTOP)
@@ -62,7 +62,7 @@ def test_a_process_that_hangs_is_given_up(begin, tmp_path):
     assert_gone(second)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_an_exception_in_the_second_process_is_seen_and_ends_both(tiny, tmp_path):
     failing = ("+callbacks.bad={_target_: tests.training.poisoned_ranks.FailsAlone, step: 3}", "allow_targets=[tests]")
     outcome = spawn("train", *tiny, *DDP, *ENDLESS, *failing, "run_dir=run", cwd=tmp_path, **TESTS_PATH)
@@ -74,7 +74,7 @@ def test_an_exception_in_the_second_process_is_seen_and_ends_both(tiny, tmp_path
     assert read_summary(tmp_path / "run")["state"] == "failed"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_process_that_dies_before_they_have_met_does_not_keep_the_other_waiting(tiny, tmp_path):
     process = start("train", *tiny, *DDP, *ENDLESS, "run_dir=run", cwd=tmp_path)
     try:
@@ -107,7 +107,7 @@ def test_all_stop_with_a_checkpoint_whichever_is_told(begin, tmp_path, told):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [DDP, FSDP], ids=["ddp", "fsdp"])
-def test_a_run_whose_second_process_is_told_to_stop_in_a_validation_goes_on(tiny, tmp_path, devices):
+def test_a_run_whose_second_process_is_told_to_stop_in_a_validation_goes_on(pair, tiny, tmp_path, devices):
     told = (
         "+callbacks.told._target_=tests.training.poisoned_ranks.IsToldInValidation",
         "allow_targets=[tests]",
@@ -117,7 +117,7 @@ def test_a_run_whose_second_process_is_told_to_stop_in_a_validation_goes_on(tiny
     )
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole/told").touch()
-    outcome = spawn("train", *tiny, *devices, *told, "run_dir=whole", cwd=tmp_path, **TESTS_PATH)
+    outcome = pair("train", *tiny, *devices, *told, "run_dir=whole", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr
     outcome = spawn("train", *tiny, *devices, *told, "run_dir=run", cwd=tmp_path, **TESTS_PATH)
     assert outcome.status == 143, outcome.stderr

@@ -45,7 +45,7 @@ def two(shape, tmp_path_factory) -> Path:
 
 def test_a_run_on_two_processes_equals_a_run_on_one(one, two):
     assert_same_curve(one, two)
-    counters = [f"progress/{name}" for name in ("step", "tokens", "bytes", "targets", "flops")]
+    counters = [f"progress/{name}" for name in ("step", "rows", "tokens", "bytes", "targets", "flops")]
     first, second = read_summary(one), read_summary(two)
     assert [first[name] for name in counters] == [second[name] for name in counters]
 
@@ -74,16 +74,16 @@ def test_a_run_does_not_go_on_with_devices_among_which_its_batch_does_not_divide
     assert read_metrics(run) == lines
 
 
-def test_a_clock_ends_a_run_on_two_processes(tiny, tmp_path):
+def test_a_clock_ends_a_run_on_two_processes(pair, tiny, tmp_path):
     options = ("budget.steps=null", "budget.minutes=0.03", "trainer.log_every_steps=10", "evaluation.every_steps=null")
-    outcome = spawn("train", *tiny, *DDP, *options, "run_dir=run", cwd=tmp_path, timeout=120)
+    outcome = pair("train", *tiny, *DDP, *options, "run_dir=run", cwd=tmp_path, timeout=120)
     assert outcome.status == 0, outcome.stderr
     assert read_summary(tmp_path / "run")["state"] == "finished"
 
 
-def test_few_validation_rows_are_shared_and_fewer_than_devices_are_refused(ntp, tiny, tmp_path):
+def test_few_validation_rows_are_shared_and_fewer_than_devices_are_refused(ntp, pair, tiny, tmp_path):
     rows = ("evaluation.rows=2", "evaluation.final_rows=2", "budget.steps=2", "data.documents=isolate")
-    outcome = spawn("train", *tiny, *DDP, *rows, "run_dir=run", cwd=tmp_path)
+    outcome = pair("train", *tiny, *DDP, *rows, "run_dir=run", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr
     outcome = ntp("train", *tiny, *DDP, "evaluation.rows=1")
     assert outcome.status == 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import call, read_metrics, spawn
-from tests.training.several import DDP, FSDP, TESTS_PATH, assert_same_curve, stopped_at
+from tests.training.several import DDP, FSDP, assert_same_curve, stopped_at
 
 SHAPE = (
     "budget.steps=6",
@@ -117,24 +117,24 @@ def test_muon_is_refused(ntp, tiny):
     ],
     ids=lambda options: " ".join(options),
 )
-def test_whatever_is_trained_is_trained_alike(shape, tmp_path, options):
+def test_whatever_is_trained_is_trained_alike(shape, pair, tmp_path, options):
     options = (*shape, "data.sequence_length=64", "evaluation.sample_tokens=0", *options)
     if "model=t5_nano" in options:
         options = tuple(one for one in options if not one.startswith("model.layers"))
     outcome = call("train", *options, f"run_dir={tmp_path / 'one'}")
     assert outcome.status == 0, outcome.stderr
-    outcome = spawn("train", *options, *FSDP, "run_dir=two", cwd=tmp_path)
+    outcome = pair("train", *options, *FSDP, "run_dir=two", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr
     assert_same_curve(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_mixed_precision_is_that_of_ddp(shape, tmp_path, checkpointing):
+def test_mixed_precision_is_that_of_ddp(shape, pair, tmp_path, checkpointing):
     options = (*shape, f"model.activation_checkpointing={checkpointing}", "trainer.precision=bf16-mixed")
     for name, devices in (("whole", DDP), ("cut", FSDP)):
         devices = [one for one in devices if not one.startswith("trainer.precision")]
-        outcome = spawn("train", *devices, *options, f"run_dir={name}", cwd=tmp_path)
+        outcome = pair("train", *devices, *options, f"run_dir={name}", cwd=tmp_path)
         assert outcome.status == 0, outcome.stderr
     first, other = (read_metrics(tmp_path / name)[0] for name in ("whole", "cut"))
     assert other["train/loss"] == pytest.approx(first["train/loss"], rel=1e-6)
@@ -151,7 +151,7 @@ def test_compiled_parts_train_as_others_do(whole, shape, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cut_run_goes_back_to_an_earlier_checkpoint(tiny, tmp_path):
+def test_a_cut_run_goes_back_to_an_earlier_checkpoint(tiny, pair, tmp_path):
     poisoned = ("objective._target_=tests.training.poisoned.Poisoned", "+objective.total=8", "allow_targets=[tests]")
     options = (*tiny, *poisoned, "budget.steps=8", "evaluation.every_steps=null", "callbacks.checkpoint.every_steps=1")
     outcome = call("train", *options, "+objective.steps=[6]", f"run_dir={tmp_path / 'rows'}")
@@ -159,7 +159,7 @@ def test_a_cut_run_goes_back_to_an_earlier_checkpoint(tiny, tmp_path):
     ((at_six,),) = [step["rows"][:1] for step in json.loads((tmp_path / "rows/nonfinite.json").read_text())]
     spoilt = (f"+objective.rows=[{at_six['row']}]", "callbacks.health.stop_after=1", "callbacks.health.rewind=true")
     for name, devices in (("whole", DDP), ("cut", FSDP)):
-        outcome = spawn("train", *options, *devices, *spoilt, f"run_dir={name}", cwd=tmp_path, **TESTS_PATH)
+        outcome = pair("train", *options, *devices, *spoilt, f"run_dir={name}", cwd=tmp_path)
         assert outcome.status == 0, outcome.stderr
         assert "going on from step 4, with the data behind step 6" in outcome.stderr
     assert_same_curve(tmp_path / "whole", tmp_path / "cut")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import call, read_metrics, read_summary, spawn
+from tests.conftest import call, read_metrics, read_summary
 
 ALLOWED = ("allow_targets=[tests]",)
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress_bar=false")
@@ -233,13 +233,12 @@ def test_a_run_that_failed_goes_on_behind_the_rows_when_it_is_allowed_to(ntp, ti
     assert read_summary(Path("run"))["state"] == "finished"
 
 
-def test_two_processes_agree(ntp, tiny, rows, tmp_path):
+def test_two_processes_agree(ntp, pair, tiny, rows, tmp_path):
     # A row that spoils a step is on one device; the other one must skip the step too.
     options = (*poisoned(rows=rows[12], factor=30, nan_rows=rows[14][:1]), *WINDOW, "callbacks.health.rewind=true")
     one, _ = train(ntp, tiny, "one", *options)
     assert {"train/rewinds", "train/nonfinite_steps"} <= read_summary(one).keys()
-    root = str(Path(__file__).parents[2])
-    outcome = spawn("train", *tiny, *DDP, *options, "run_dir=two", cwd=tmp_path, PYTHONPATH=root)
+    outcome = pair("train", *tiny, *DDP, *options, "run_dir=two", cwd=tmp_path)
     assert outcome.status == 0, outcome.stderr
     assert "going on from step 10, with the data behind step 12" in outcome.stderr
     ours, theirs = numbers(one), numbers(tmp_path / "two")

@@ -10,7 +10,7 @@ import yaml
 from ntp.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
 from tests.conftest import TEXT, read_metrics, read_summary
 
-PROGRESS = {f"progress/{name}" for name in ("step", "tokens", "bytes", "targets", "flops", "seconds")}
+PROGRESS = {f"progress/{name}" for name in ("step", "rows", "tokens", "bytes", "targets", "flops", "seconds")}
 VALIDATION = {f"val/{name}" for name in ("loss", "perplexity", "bits_per_token", "bits_per_byte")}
 
 
@@ -62,8 +62,17 @@ def test_every_line_of_metrics_has_the_step_and_the_progress(trained):
 def test_progress_counts_what_was_read_and_trained(trained):
     summary = read_summary(trained)
     assert summary["progress/tokens"] == summary["progress/targets"] == 4 * 4 * 32
+    assert summary["progress/rows"] == 4 * 4
     assert summary["progress/bytes"] == pytest.approx(4 * 4 * 32, abs=8)  # characters of one byte each
     assert summary["progress/flops"] > 0
+
+
+def test_the_ledger_has_the_peak_of_memory_which_never_falls(trained):
+    peaks = [line["perf/peak_memory_bytes"] for line in read_metrics(trained) if "train/loss" in line]
+    assert len(peaks) == 4
+    assert peaks == sorted(peaks)
+    assert peaks[0] > 50e6  # torch alone takes more
+    assert read_summary(trained)["perf/peak_memory_bytes"] == peaks[-1]
 
 
 def test_bits_per_byte_follow_from_the_loss_and_the_text(trained):
