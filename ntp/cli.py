@@ -13,6 +13,10 @@ from ntp import __version__
 COMMANDS = {
     "train": "train a model under an objective",
     "evaluate": "measure a trained run on its validation text or on any other data",
+    "compare": "compare runs: which objective is better, at what, for what cost, and is the difference real",
+    "baseline": "let n-grams, classifiers and compressors take the same exams",
+    "plan": "say before a sweep what difference it could detect",
+    "dashboard": "make a Weights & Biases workspace and report that compare objectives",
     "generate": "write text with a trained run",
     "explain": "show what an objective makes of a real row",
     "sync": "upload runs to Weights & Biases after the fact",

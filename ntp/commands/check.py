@@ -1,6 +1,7 @@
 """``ntp check``: validate a configuration and say what would run."""
 
 import json
+from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,6 +14,7 @@ from ntp.tracking.describe import facts, short
 from ntp.tracking.tree import print_config
 from ntp.training.estimate import estimate_memory
 from ntp.training.plan import plan
+from ntp.training.run_callback import plans
 from ntp.training.setup import set_up
 
 
@@ -33,6 +35,7 @@ def run(config: DictConfig) -> None:
     }
     lines = plan(setup, option_name("objective"))
     lines.insert(-1 if setup.prepared.notes else len(lines), ("FLOPs", f"{short(setup.cost.flops, 'FLOPs')} a step"))
+    lines += plans(setup, Path(typed.run_dir))
     lines.append(
         ("memory", f"about {short(memory.total, 'B')} on each device: {json.dumps(parts)[1:-1]}".replace('"', ""))
     )

@@ -11,6 +11,8 @@ from ntp.commands.processes import check_run_dir_is_given_to_all, is_first_proce
 from ntp.config.errors import ConfigError
 from ntp.config.schema import TrainConfig
 from ntp.config.validation import resolve, validate
+from ntp.evaluation.exams.result import read_results
+from ntp.evaluation.printing import print_results
 from ntp.tracking.describe import facts, relative
 from ntp.tracking.run_directory import RunDirectory
 from ntp.tracking.tree import print_config
@@ -64,7 +66,7 @@ def run(config: DictConfig) -> float | None:
             directory.write_config(plain, overrides() if resumed is None else None)
             directory.write_environment()
             setup.prepared.tokenizer.save(directory.path / "tokenizer")
-        facts([*lines, ("run", str(relative(directory.path)))], console)
+        facts([*lines, *training.plan, ("run", str(relative(directory.path)))], console)
         training.train()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -75,5 +77,7 @@ def run(config: DictConfig) -> float | None:
     finally:
         directory.release()
     if first:
+        step = training.trainer.global_step
+        print_results([one for one in read_results(directory.path) if one.step == step], Console())
         report(training, Console())
     return training.module.latest.get("val/loss")
