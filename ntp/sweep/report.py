@@ -91,7 +91,7 @@ def _results_table(results: Sequence[JobResult], metric: str) -> Table:
 
 
 def print_results(results: Sequence[JobResult], sweep_dir: Path, metric: str, console: Console) -> None:
-    """The table, and why jobs failed."""
+    """The table, why jobs failed, and how to compare the others: what a table shows need not be comparable."""
     results = sorted(results, key=lambda result: result.number)
     console.print(_results_table(results, metric))
     _print_places([(one.name, one.directory) for one in results], sweep_dir, console)
@@ -102,6 +102,9 @@ def print_results(results: Sequence[JobResult], sweep_dir: Path, metric: str, co
             console.print(said, highlight=False, markup=False, soft_wrap=True)
             if log.is_file():
                 console.print(f"  see {relative(log)}", highlight=False, markup=False, soft_wrap=True)
+    if sum(one.state == "finished" for one in results) > 1:
+        command = f"ntp compare runs=[{relative(sweep_dir)}]"
+        console.print(f"compare: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_plan(plan: Sequence[tuple[Job, Decision]], sweep_dir: Path, console: Console) -> None:

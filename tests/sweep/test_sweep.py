@@ -113,6 +113,15 @@ def test_the_same_command_again_makes_the_table_whole(sweep):
     assert "4 jobs: 4 finished" in sweep.outcomes[1].stdout
 
 
+def test_the_end_says_how_to_compare_and_that_command_works(sweep, monkeypatch):
+    said = sweep.outcomes[1].stdout.strip().splitlines()[-1]
+    assert said.startswith("compare: ntp compare runs=[outputs/sweeps/")
+    monkeypatch.chdir(sweep.folder)
+    outcome = call(*said.removeprefix("compare: ntp ").split(), "output=null", "baselines=false")
+    assert outcome.status == 0, outcome.stderr
+    assert "2 arms, 4 runs, 2 seeds each" in outcome.stdout
+
+
 def test_finished_jobs_are_not_trained_again(sweep):
     assert {name: one["attempts"] for name, one in sweep.jobs[1].items()} == dict.fromkeys(FINE, 1) | {
         FAILING: 2,
