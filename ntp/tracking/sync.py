@@ -10,12 +10,19 @@ from ntp.config.errors import ConfigError, RunFailed
 from ntp.tracking.metric_lines import METRICS, read_metrics_file
 from ntp.tracking.run_directory import is_alive
 from ntp.tracking.runs import FoundRun
+from ntp.tracking.wandb_attachments import digest
 from ntp.tracking.wandb_run import Mode, WandbRecord, WandbRun, explained
 
 MIRROR, PROJECT, LOCK = "ntp.tracking.wandb.WandbMirror", "ntp", ".wandb.lock"
 
 # Nothing of this process and of this machine belongs to the run, and W&B has no need to speak.
-_UNSEEN = {"silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
+UNSEEN: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "save_code": False,
+    "x_disable_stats": True,
+}
 
 
 @dataclass(frozen=True)
@@ -87,10 +94,11 @@ def _upload(run: FoundRun, config: dict[str, Any], to: Destination) -> Uploaded:
     if record.live and is_alive(run.path):
         return Uploaded(0, _place(run.path, record), "is mirrored by its training")
     lines = sum(1 for _ in read_metrics_file(run.path / METRICS))
-    if not to.force and (record.mode, record.lines, record.state) == (to.mode, lines, run.state):
+    has = (record.mode, record.lines, record.state, record.attached)
+    if not to.force and has == (to.mode, lines, run.state, digest(run.path)):
         return Uploaded(0, _place(run.path, record), f"nothing new in {lines} lines")
     if to.force:
-        record.lines, record.step = 0, None
+        record.lines, record.step, record.attached = 0, None, None
     record.live = False
     record.write(run.path)
     try:
@@ -104,7 +112,7 @@ def _upload(run: FoundRun, config: dict[str, Any], to: Destination) -> Uploaded:
             objective=run.summary.get("objective"),
             init_timeout=to.init_timeout,
             finish_timeout=to.finish_timeout,
-            **_UNSEEN,
+            **UNSEEN,
         )
         for line in read_metrics_file(run.path / METRICS):
             sending.send(line)

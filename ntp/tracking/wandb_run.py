@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ntp.tracking.run_directory import json_safe
+from ntp.tracking.wandb_attachments import attach, digest
 
 RECORD = "wandb.json"
 STEP, TOKENS = "trainer/global_step", "progress/tokens"
+AXES = {
+    TOKENS: "tokens read",
+    "progress/targets": "targets trained",
+    "progress/bytes": "bytes of text",
+    "progress/flops": "FLOPs",
+    "progress/seconds": "seconds",
+    "progress/rows": "rows read",
+    "progress/step": "optimizer steps",
+}
+"""What a panel may be drawn over, with its title: everything that a run counts as it goes."""
 BEST_AND_LAST = ("val/bits_per_byte", "val/loss")
 
 _LONGEST_REASON = 200
@@ -37,6 +48,7 @@ class WandbRecord:
         state: of the run when everything had been sent; None while something may be missing.
         live: whether a run in training is being mirrored.
         url: of the run's page; offline, the folder of W&B's file within the run directory.
+        attached: digest of the results of exams and samples that it has; see `ntp.tracking.wandb_attachments`.
     """
 
     id: str
@@ -49,6 +61,7 @@ class WandbRecord:
     state: str | None = None
     live: bool = False
     url: str | None = None
+    attached: str | None = None
 
     @classmethod
     def read(cls, directory: Path) -> "WandbRecord | None":
@@ -136,7 +149,7 @@ class WandbRun:
             project=record.project,
             entity=record.entity,
             name=record.name,
-            dir=str(directory),
+            dir=str(directory.resolve()),  # W&B's own process may stand elsewhere
             mode=mode,
             config=config,
             tags=tags,
@@ -168,13 +181,15 @@ class WandbRun:
         self.number = self.sent = 0
         self._held, self._held_step = record.lines, record.step
         self._step = record.step  # of the last line that W&B has
+        self._attached = record.attached
         self._define_metrics()
 
     def _define_metrics(self) -> None:
         self.run.define_metric(STEP)
         self.run.define_metric("*", step_metric=STEP, step_sync=True)
-        self.run.define_metric(TOKENS, hidden=True)
-        for family in ("train/*", "val/*", "perf/*"):
+        for axis in AXES:  # none is a curve of its own
+            self.run.define_metric(axis, hidden=True)
+        for family in ("train/*", "val/*", "perf/*", "exam/*"):
             self.run.define_metric(family, step_metric=TOKENS)
         for name in BEST_AND_LAST:
             self.run.define_metric(name, step_metric=TOKENS, summary="min,last")
@@ -202,9 +217,12 @@ class WandbRun:
         return step is None or self._held_step is None or step <= self._held_step
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        """Put the run's summary beside its curves, without what W&B computes of them itself."""
+        """Put summary, results of exams and samples beside the curves, without what W&B computes of these itself."""
         known = json_safe(dict(summary))
         self.run.summary.update({name: value for name, value in known.items() if name not in BEST_AND_LAST})
+        self._attached = digest(self.directory)
+        if self._attached is not None and self._attached != self.record.attached:
+            attach(self.run, self.directory)
 
     def finish(self, state: str | None, *, failed: bool) -> None:
         """End the run, and keep in the record that W&B has everything.
@@ -220,5 +238,5 @@ class WandbRun:
         self.record.write(self.directory)
         self.run.finish(exit_code=int(failed))
         self.record.lines, self.record.step = max(self.number, self._held), self._step
-        self.record.state = state
+        self.record.state, self.record.attached = state, self._attached
         self.record.write(self.directory)

@@ -34,6 +34,15 @@ def test_a_run_is_written_for_wandb_to_send(ntp, tiny, tmp_path):
     assert again.stdout == f"run  nothing new in {len(lines)} lines  run/wandb/{file.parent.name}\n"
 
 
+def test_a_relative_path_is_that_of_who_asks_wherever_wandb_was_started(ntp, tiny, tmp_path, monkeypatch):
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        assert ntp("train", *tiny, "run_dir=run").status == 0
+        assert ntp("sync", "run=run", "mode=offline", "project=pilot").status == 0
+        assert len(wandb_files.offline_files(tmp_path / place / "run")) == 1
+
+
 def test_all_runs_below_a_folder_are_uploaded(ntp, sweep, wandb_server):  # noqa: F811
     outcome = ntp("sync", "run=sweep", "project=pilot", "group=seeds")
     assert outcome.status == 0, outcome.stderr

@@ -51,6 +51,9 @@ def test_wandb_offline_holds_the_same_metrics_config_tags_and_axes(ntp, tiny, tm
     axes = wandb_files.definitions(records)
     assert axes["train/*"] == ("progress/tokens", False)
     assert axes[VALIDATION] == ("progress/tokens", True)
+    counted = {name for line in read_metrics(tmp_path / "run") for name in line if name.startswith("progress/")}
+    assert counted
+    assert counted <= axes.keys()
     assert wandb_files.summary(records)["state"] == "finished"
     assert records[-1].WhichOneof("record_type") in ("final", "footer", "exit")
 
