@@ -16,7 +16,7 @@ test: $(VENV)/.installed-dev ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take long
-	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist worksteal
 
 check: $(VENV)/.installed-dev ## style, types and spelling
 	$(BIN)/ruff check .

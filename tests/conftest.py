@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test of behaviour must not fail because the machine is busy.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+with contextlib.suppress(ImportError):
+    # Whenever logging is set up anew, absl, which rouge-score brings along, closes what was stderr when it was
+    # imported, unless that is Python's own: it would be pytest's.
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 TEXT = "".join(f"def f{number}(x):\n    return x + {number * 7 % 13}\n\n\n" for number in range(400))
 
@@ -37,6 +44,16 @@ TINY = (
     "trainer.progress_bar=false",
     "trainer.log_every_steps=1",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, lest it be waited for alone in the end."""
+
+    def begins_first(item: pytest.Item) -> bool:
+        mark = item.get_closest_marker("slow")
+        return mark is not None and mark.kwargs.get("first", False)
+
+    items.sort(key=begins_first, reverse=True)
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,16 @@ def spawn(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) 
         env=os.environ | environment,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Callable[..., Outcome]]:
+    """Run ``ntp`` on two devices, in two processes that all tests share; see `tests.pair`."""
+    from tests.pair import Pair
+
+    both = Pair()
+    yield both
+    both.end()
 
 
 @pytest.fixture(scope="session")

@@ -42,14 +42,14 @@ def throughput(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return benchmark("throughput.py", "--peers", peers, *SMALL, *SHORT, directory=directory)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_throughput_gives_tokens_per_second_of_every_loop(throughput):
     for arm in throughput["arms"].values():
         assert_is_spread(arm["tokens_per_second"])
         assert len(arm["rounds"]) == throughput["settings"]["rounds"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_throughput_compares_every_loop_with_every_other(throughput):
     for name, arm in throughput["arms"].items():
         assert set(arm["speed_ratio_to"]) == set(throughput["arms"])
@@ -58,13 +58,13 @@ def test_throughput_compares_every_loop_with_every_other(throughput):
             assert_is_spread(ratio)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_all_loops_train_models_of_one_size(throughput):
     for fact in ("parameters", "vocabulary", "threads"):
         assert len({arm[fact] for arm in throughput["arms"].values()}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_throughput_describes_the_machine(throughput):
     machine = throughput["machine"]
     assert machine["processor"]
@@ -84,7 +84,7 @@ def test_an_unknown_loop_is_refused(tmp_path):
         benchmark("throughput.py", "--peers", "tnp", directory=tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_startup_gives_seconds_of_every_command(tmp_path):
     result = benchmark("startup.py", "--rounds", "1", directory=tmp_path)
     assert {"ntp --help", "ntp train --help", "ntp train, to the end of its first step"} <= set(result["seconds"])
@@ -111,7 +111,7 @@ def test_data_gives_rows_per_second_of_every_objective(tmp_path):
         assert_is_spread(objective["share_of_step"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_sweep_gives_seconds_of_a_job_and_of_its_peers(tmp_path):
     result = benchmark("sweep.py", "--rounds", "1", "--jobs", "3", directory=tmp_path)
     assert "python -c 'import torch, lightning'" in result["seconds"]

@@ -220,7 +220,7 @@ def test_slurm_is_asked_for_all_jobs_at_once_and_seldom(slurm):
     assert (slurm / "asked").read_text() == "squeue\n"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
 def test_ctrl_c_leaves_checkpoints_and_the_same_command_goes_on(tiny, slurm, tmp_path, launcher):
     if launcher == "ray":

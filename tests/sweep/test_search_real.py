@@ -38,7 +38,7 @@ def trials(directory):
         return []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.timeout(900)
 def test_a_search_that_is_killed_goes_on_and_finds_a_good_learning_rate(tiny, tmp_path):
     directory = tmp_path / "outputs" / "sweeps" / "rates"
