@@ -44,6 +44,13 @@ def files_of_the_pages(tmp_path_factory: pytest.TempPathFactory, trained: Path) 
     for split, count in (("train", 300), ("validation", 30)):
         records = "".join(json.dumps({"text": f"{split} {n}"}) + "\n" for n in range(count))
         (folder / "my-dataset" / f"{split}.jsonl").write_text(records)
+    pairs = ({"sentence_good": f"She has {n} cats.", "sentence_bad": f"She have {n} cats."} for n in range(20))
+    problem = {"task_id": "one", "prompt": "def f():\n    return ", "canonical_solution": "1", "entry_point": "f"}
+    problem["test"] = "def check(candidate):\n    assert candidate() == 1\n"
+    (folder / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in pairs))
+    topics = ({"text": f"{n} {'cats purr' if n % 2 else 'dogs bark'}", "label": f"topic{n % 2}"} for n in range(40))
+    (folder / "topics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in topics))
     (folder / "my_callbacks.py").write_text("from lightning import Callback\n\n\nclass Beep(Callback):\n    pass\n")
     shutil.copytree(trained, folder / "outputs" / "first")
     return folder
