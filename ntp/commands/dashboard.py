@@ -48,8 +48,8 @@ def run(config: DictConfig) -> dict[str, str]:
     except OSError as error:
         raise ConfigError("output", f"{output} can't be written ({error.strerror})") from None
     rows = [("runs", f"{', '.join(about.objectives)} in {about.entity}/{about.project}")]
-    rows += [(name, str(output / f"{name}.json")) for name in built]
     addresses = {name: str(output / f"{name}.json") for name in built}
+    rows += list(addresses.items())
     try:
         if typed.publish:
             addresses = publish(about, page)

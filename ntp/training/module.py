@@ -308,13 +308,15 @@ class PretrainingModule(LightningModule):
     def aside(self) -> Iterator[None]:
         """For what is done in between: no clock of training and no random number of its own notices."""
         started = time.perf_counter()
-        with isolate_rng():
-            _seed(self.trainer.strategy.root_device, self.seed, _OF_VALIDATION)
-            yield
-        forget_peak_memory(self.device)
-        paused = time.perf_counter() - started
-        self._interval_paused += paused
-        self._started += paused
+        try:
+            with isolate_rng():
+                _seed(self.trainer.strategy.root_device, self.seed, _OF_VALIDATION)
+                yield
+        finally:  # it may be what a run is stopped in
+            forget_peak_memory(self.device)
+            paused = time.perf_counter() - started
+            self._interval_paused += paused
+            self._started += paused
 
     def count_progress(self) -> None:
         """Bring `progress` up to date over all ranks."""
